@@ -30,6 +30,47 @@ fn r01_the_show_of_routers_meets_all_expectations() {
     }
 }
 
+/// Returns the namespaces of demos that are there now.
+fn namespaces() -> Vec<String> {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("hax-lab-")).collect()
+}
+
+#[test]
+fn r01_the_show_of_routers_in_namespaces_moves_real_routes_and_loses_no_pings_when_asked() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hax"));
+    demo.args(["demo", "route", "--netns"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let demo = demo.spawn().unwrap();
+    let of_it = format!("hax-lab-{}-", demo.id());
+    let output = demo.wait_with_output().unwrap();
+    let (out, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(namespaces().iter().all(|name| !name.starts_with(&of_it)), "they are removed");
+    if error.contains("need root") || error.contains("network namespace") {
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        eprintln!("no network namespaces here: {error}");
+        return;
+    }
+    assert!(output.status.success(), "{out}\n{error}");
+    for part in ["by router-a again: 0 pings lost", "goes by router-b: 0 pings lost"] {
+        assert!(out.contains(part), "{part}: {out}\n{error}");
+    }
+}
+
+#[test]
+fn the_show_in_namespaces_says_what_it_lacks() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hax"));
+    let output = demo.args(["demo", "route", "--netns"]).env("PATH", "/nowhere").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("iproute2") || error.contains("need root"), "{error}");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hax")).args(["demo", "--netns"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("show route"), "{error}");
+}
+
 /// The demo prints an example of ham, which works as printed.
 #[test]
 fn f47_the_example_of_ham_works_as_it_is_printed() {

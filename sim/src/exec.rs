@@ -296,6 +296,16 @@ impl Helpers {
         Some(SimEvent::Event(Event::Exited { id, status, cause, unheard }))
     }
 
+    /// Replaces the text that a helper has yet to write to its standard output.
+    pub fn speak(&mut self, id: ExecId, text: &Bytes) {
+        let steps = self.helpers.get_mut(&id).into_iter().flat_map(|helper| &mut helper.steps);
+        for (_, step) in steps {
+            if let Step::Write(Stream::Stdout, said) = step {
+                *said = text.clone();
+            }
+        }
+    }
+
     /// Handles the death or stop of the daemon: its helpers are gone at once, without events.
     pub fn daemon_killed(&mut self) {
         self.helpers.clear();

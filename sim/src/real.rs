@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::consul::Watch;
 use client::Reply;
+pub use servers::Gossip;
 
 /// The maximum duration of a start on a busy machine.
 const READY: Duration = Duration::from_secs(30);

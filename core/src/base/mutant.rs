@@ -33,10 +33,24 @@ pub enum Mutant {
     ImportBelieved,
     /// A repeated request during a stop is answered with an empty entrypoint. That ends the process.
     EmptyAgain,
+    /// The belief in a lease counts from the response to its proof.
+    BeliefFromAnswer,
+    /// Consul does not withhold a lost lease.
+    NoLockDelay,
+    /// A new holder takes over the last holder's term.
+    TermKept,
+    /// A lease is handed over while handlers of its group run.
+    ReleasedEarly,
+    /// A handler may run longer than its router is certain of the lease.
+    DeadlineUnbounded,
+    /// A new holder does not read its routes back.
+    NotReadBack,
+    /// A holder does not hear who asks for the lease.
+    AskUnheard,
 }
 
 impl Mutant {
-    /// All bugs.
+    /// The bugs of the bridge.
     pub const ALL: &'static [Self] = &[
         Self::AckBeforeCommit,
         Self::ReplyTwice,
@@ -52,6 +66,17 @@ impl Mutant {
         Self::LeftOvers,
         Self::ImportBelieved,
         Self::EmptyAgain,
+    ];
+
+    /// The bugs of groups of redundancy nodes and of their leases.
+    pub const OF_GROUPS: &'static [Self] = &[
+        Self::BeliefFromAnswer,
+        Self::NoLockDelay,
+        Self::TermKept,
+        Self::ReleasedEarly,
+        Self::DeadlineUnbounded,
+        Self::NotReadBack,
+        Self::AskUnheard,
     ];
 }
 

@@ -15,6 +15,10 @@ use super::provider::Provider;
 /// The maximum time for which a handler may continue after it was asked to terminate.
 pub const GRACE: Duration = Duration::from_millis(200);
 
+/// The environment variable with the time that a handler has, in milliseconds. A handler ends itself then: its
+/// server may stand still, and another router may write meanwhile.
+pub const WITHIN: &str = "HAX_HANDLER_WITHIN";
+
 /// The job of one event handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {

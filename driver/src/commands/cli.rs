@@ -165,6 +165,10 @@ pub struct DemoArgs {
     /// Load the configuration even if that Consul holds one.
     #[arg(long, env = "HAX_DEMO_FORCE", requires = "consul")]
     pub force: bool,
+    /// Use the kernel's routes in network namespaces, and real pings. It needs root and `ip`.
+    #[cfg(feature = "route")]
+    #[arg(long, env = "HAX_DEMO_NETNS")]
+    pub netns: bool,
     /// Also show hax's own log lines of this level.
     #[arg(long, env = "HAX_LOG_LEVEL", value_name = "LEVEL", default_value = "error")]
     pub log_level: LogLevel,

@@ -4,6 +4,10 @@
 pub mod api;
 pub mod cast;
 pub mod double;
+#[cfg(feature = "route")]
+pub mod lab;
+#[cfg(feature = "route")]
+mod netns;
 mod plot;
 #[cfg(feature = "route")]
 mod route;
@@ -56,6 +60,10 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         play(args, clock, consul, "yours").await
     };
     match args.show {
+        #[cfg(feature = "route")]
+        DemoShow::Bridge if args.netns => {
+            anyhow::bail!("--netns is of use with the show route only")
+        }
         DemoShow::Bridge => or(interrupted, show).await,
         #[cfg(feature = "route")]
         DemoShow::Route => or(interrupted, run_route(args, clock)).await,
@@ -74,6 +82,9 @@ async fn run_route(args: &DemoArgs, clock: Clock) -> anyhow::Result<Exit> {
         double::serve(listener, "node", clock).await;
         anyhow::bail!("the built-in Consul ended")
     };
+    if args.netns {
+        return or(netns::play(&consul, clock), double).await;
+    }
     or(route::play(&consul, clock), double).await
 }
 

@@ -27,7 +27,7 @@ use super::double::READER;
 use super::show::Show;
 
 /// The names of the routers, and their addresses as next hops of the route.
-const NAMES: [&str; 2] = ["router-a", "router-b"];
+pub(super) const NAMES: [&str; 2] = ["router-a", "router-b"];
 const HOPS: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
 /// The key of the route.
@@ -105,14 +105,14 @@ pub(super) async fn play(consul: &Api, clock: Clock) -> anyhow::Result<Exit> {
 }
 
 /// The servers' temporary folder and the command to start them. The folder is removed on drop.
-struct Stage {
+pub(super) struct Stage {
     folder: PathBuf,
     program: PathBuf,
     consul: String,
 }
 
 impl Stage {
-    fn new(consul: &Api) -> anyhow::Result<Self> {
+    pub(super) fn new(consul: &Api) -> anyhow::Result<Self> {
         let name = format!("hax-demo-route-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -125,7 +125,7 @@ impl Stage {
     }
 
     /// Starts a server and waits until it replies.
-    async fn router(&self, name: &str, token: Option<&str>) -> anyhow::Result<Child> {
+    pub(super) async fn router(&self, name: &str, token: Option<&str>) -> anyhow::Result<Child> {
         let mut command = self.command(&self.program, name);
         command.args(["route", "serve", "--consul", &self.consul, "--name", name]);
         command.args(["--hold", "1s", "--revert-after", "3s"]);
@@ -151,7 +151,7 @@ impl Stage {
     }
 
     /// Runs a script of a router.
-    async fn script(&self, name: &str, line: &str) -> anyhow::Result<Output> {
+    pub(super) async fn script(&self, name: &str, line: &str) -> anyhow::Result<Output> {
         let mut words = line.split(' ');
         let mut command = self.command(&self.program, name);
         command.arg0(words.next().unwrap_or_default()).args(words);
@@ -159,7 +159,7 @@ impl Stage {
     }
 
     /// Runs a script and requires its success.
-    async fn run(&self, name: &str, line: &str) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, name: &str, line: &str) -> anyhow::Result<()> {
         let output = self.script(name, line).await?;
         if !output.status.success() {
             anyhow::bail!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -129,3 +129,38 @@ fn every_fact_of_warn_and_above_has_a_row_in_the_guide() {
         assert!(GUIDE.contains(&row), "docs/ROUTE.md lacks {row}… |");
     }
 }
+
+/// Collects the names of all tests below a directory.
+fn tests_below(folder: &Path, names: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            tests_below(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(path).unwrap();
+            let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn r"));
+            names.extend(lines.filter_map(|rest| Some(format!("r{}", rest.split_once('(')?.0))));
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_guide_is_a_test_of_that_name() {
+    let mut names = Vec::new();
+    for folder in ["core/src", "driver", "sim", "runtime-tokio/tests"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        tests_below(&root.join(folder), &mut names);
+    }
+    let (_, table) = GUIDE.split_once("## What holds, and which test says so").unwrap();
+    for row in 1..=24 {
+        let row = format!("r{row:02}");
+        let is_its = |name: &&String| name.starts_with(&row) || name.contains(&format!("_{row}_"));
+        assert!(names.iter().any(|name| is_its(&name)), "no test of {row}");
+        assert!(table.contains(&format!("`{row}_")), "the table of the guide lacks `{row}_…`");
+    }
+    // Each name in the table leads to a test.
+    for part in table.split('`').skip(1).step_by(2).filter(|part| part.starts_with('r')) {
+        let name = part.trim_end_matches('…');
+        assert!(names.iter().any(|test| test.contains(name)), "no test {part}");
+    }
+}

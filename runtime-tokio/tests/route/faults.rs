@@ -101,6 +101,26 @@ fn r21_handlers_are_processes_and_end_with_their_server() {
     }
 }
 
+/// A server that stands still does not end its handler, so the handler does it.
+#[test]
+fn r21_a_handler_ends_by_itself_in_time() {
+    // Nobody answers here, and nobody refuses.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let job = serde_json::json!({
+        "event": "peerFail", "response": "update", "provider": "consul", "mode": "secondary",
+        "parameters": { "table": "edge", "route": "192.0.2.0/24", "nextHop": "10.0.0.9" },
+    });
+    let script = format!("printf '%s' '{job}' | {HAX} event-handler");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env_clear().env("HAX_HANDLER_WITHIN", "300");
+    command.env("HAX_CONSUL", format!("http://{}", silent.local_addr().unwrap()));
+    let clock = Clock::new();
+    let began = clock.now().mono;
+    assert_eq!(said(&mut command), (1, String::new()));
+    let took = clock.now().mono.since(began);
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+}
+
 // ---- the disk -----------------------------------------------------------------------------------------
 
 /// A file system of its own, mounted at a router's directory.

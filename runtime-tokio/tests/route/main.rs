@@ -13,6 +13,7 @@ mod faults;
 mod hax;
 mod linux;
 mod pair;
+mod power;
 mod router;
 mod scripts;
 mod server;

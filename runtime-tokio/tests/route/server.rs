@@ -138,3 +138,35 @@ fn r21_the_server_answers_while_a_request_hangs() {
     );
     assert!(asked.is_ok(), "{asked:?}");
 }
+
+/// Returns the redundancy nodes in an answer, without what changes with time.
+fn known(nodes: &serde_json::Value) -> Vec<String> {
+    let node = |node: &serde_json::Value| {
+        format!("{} {} {} {}", node["index"], node["provider"], node["mode"], node["parameters"])
+    };
+    nodes.as_array().unwrap().iter().map(node).collect()
+}
+
+#[test]
+fn r23_scripts_programs_and_http_see_the_same() {
+    let http = format!("127.0.0.1:{}", hax_sim::real::port());
+    let router = Router::serving_with("clients", &format!("--http {http}"));
+    router.ok(&format!("create_node -i 7 {NODE} -m primary"));
+    router.ok("create_node -i 9 -p linux -t 100 -r 2001:db8::/32 -n 2001:db8:1::1");
+    let lines = router.ok("show_node");
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let by_script = known(&lines.into());
+    assert_eq!(by_script.len(), 2, "{by_script:?}");
+    let request = hax_core::route::request::Request::Status.encode();
+    let within = Duration::from_secs(10);
+    let answer = hax_driver::fifo::ask(&router.dir(), request.as_bytes(), within).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    let by_program: serde_json::Value =
+        serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
+    assert_eq!(known(&by_program["nodes"]), by_script);
+    let http = http.parse().unwrap();
+    let reply = hax_sim::real::client::request(http, within, "GET", "/v1/route", b"").unwrap();
+    let by_http: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(known(&by_http["nodes"]), by_script);
+}

@@ -43,13 +43,15 @@ struct RequestOrigin {
 pub(crate) struct ConsulHost {
     pub(crate) double: Consul,
     origins: BTreeMap<RequestId, RequestOrigin>,
-    last_request: RequestId,
+    pub(super) last_request: RequestId,
     wake: u64,
     out: Vec<Output>,
     /// An earlier state of the double.
     pub(crate) stale_copy: Option<Box<Consul>>,
     /// Until this time every call is refused.
     pub(crate) down_until: u64,
+    /// For each node the time until which no message passes between it and its agent.
+    pub(super) apart_until: BTreeMap<usize, u64>,
     /// Until this time there is no leader.
     pub(super) leaderless_until: u64,
     /// The permissions of each node's token.
@@ -70,6 +72,7 @@ impl ConsulHost {
             out: Vec::new(),
             stale_copy: None,
             down_until: 0,
+            apart_until: BTreeMap::new(),
             leaderless_until: 0,
             tokens: Vec::new(),
             snapshot: None,
@@ -117,6 +120,9 @@ impl<C: Cast> World<'_, C> {
         self.hosts[node].calls.insert(id, PendingCall { request: request.id, answered: false });
         let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX / 4);
         self.sim.push(self.sim.now() + within, Ev::CallTimeout(node, life, id));
+        if self.is_apart(node) {
+            return;
+        }
         let mut fault = self.draw_fault();
         if self.sim.now() < self.consul.down_until || self.consul.double.has_left(node) {
             fault = Some(Fault::Refused);
@@ -279,6 +285,9 @@ impl<C: Cast> World<'_, C> {
     fn on_response(&mut self, response: Response) {
         let Some(origin) = self.consul.origins.remove(&response.id) else { return };
         let RequestOrigin { node, life, call, target, fault } = origin;
+        if self.is_apart(node) {
+            return;
+        }
         let mut answer = answer_of(&self.token(node).filter(&target, response));
         let result = match fault {
             Some(Fault::AnswerLost) => return,
@@ -366,6 +375,7 @@ impl<C: Cast> World<'_, C> {
     pub(super) fn heal_consul(&mut self) {
         self.consul.stale_copy = None;
         self.consul.down_until = 0;
+        self.consul.apart_until.clear();
         self.consul.leaderless_until = 0;
         self.with_consul(|double, now, out| double.set_leader(now, true, out));
     }
@@ -467,6 +477,6 @@ fn answer_with(status: u16, index: u64, body: Bytes) -> port::Answer {
     port::Answer { status, index, body }
 }
 
-fn answer_of(response: &Response) -> port::Answer {
+pub(super) fn answer_of(response: &Response) -> port::Answer {
     answer_with(response.status, response.index().unwrap_or(0), response.body.clone())
 }

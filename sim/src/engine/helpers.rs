@@ -1,6 +1,8 @@
 //! The helper programs of the machines under test. A machine starts and ends them, receives their events when
 //! these are due, and takes them with it when its daemon dies.
 
+use bytes::Bytes;
+use hax_core::base::id::ExecId;
 use hax_core::exec::Command;
 use hax_core::machine::Input;
 
@@ -62,6 +64,12 @@ impl<C: Cast> World<'_, C> {
             helper_host.wake = at;
             self.sim.push(at, Ev::Helpers(i));
         }
+    }
+
+    /// Replaces the text that a helper has yet to write to its standard output. Its cast knows the text after
+    /// the helper's acts.
+    pub(crate) fn speak(&mut self, i: usize, helper: ExecId, text: &Bytes) {
+        self.hosts[i].helper_host.double.speak(helper, text);
     }
 
     /// Processes all due events of a host's helpers.

@@ -1,9 +1,13 @@
 //! Faults of Consul's servers and their agents in any world.
 
+use bytes::Bytes;
+use hax_core::consul::port;
+
 use super::World;
+use super::calls::answer_of;
 use super::cast::Cast;
 use super::event::Ev;
-use crate::consul::ELECTION;
+use crate::consul::{ELECTION, Output, Request};
 
 impl<C: Cast> World<'_, C> {
     /// Takes the leader from Consul for `lasts` µs.
@@ -95,6 +99,47 @@ impl<C: Cast> World<'_, C> {
                 });
                 self.token(node).hide(path);
             }
+        }
+    }
+
+    /// Loses all messages between a node and its agent for `lasts` µs.
+    pub(crate) fn cut_from_agent(&mut self, node: usize, lasts: u64) {
+        self.sim.log(|| format!("{} {node} does not reach its agent", C::NODE));
+        self.consul.apart_until.insert(node, self.sim.now() + lasts);
+    }
+
+    /// Returns whether no message passes between a node and its agent.
+    pub(super) fn is_apart(&self, node: usize) -> bool {
+        self.consul.apart_until.get(&node).is_some_and(|until| self.sim.now() < *until)
+    }
+
+    /// Sends a request of another program on a node, such as a helper. Returns the response, if it comes at
+    /// once. A request without one may still be carried out later.
+    pub(crate) fn ask_consul(
+        &mut self,
+        node: usize,
+        (method, target): (&str, &str),
+        body: impl Into<Bytes>,
+    ) -> Option<port::Answer> {
+        if self.is_apart(node) || self.sim.now() < self.consul.down_until {
+            return None;
+        }
+        self.consul.last_request += 1;
+        let mut request = Request::new(self.consul.last_request, method, target, body);
+        request.agent = node;
+        let id = request.id;
+        let (now, mut out) = (self.sim.clocks(), Vec::new());
+        let next = self.consul.double.handle(now, request, &mut out);
+        let is_its = |output: &Output| match output {
+            Output::Response(response) => response.id == id,
+            Output::Retry(_) | Output::Post(_) => false,
+        };
+        let found = out.iter().position(is_its).map(|at| out.remove(at));
+        C::on_consul_write(self, None, &[]);
+        self.after_consul(out, next);
+        match found {
+            Some(Output::Response(response)) => Some(answer_of(&response)),
+            _ => None,
         }
     }
 }

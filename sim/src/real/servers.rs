@@ -14,19 +14,27 @@ use crate::cluster::{Agents, Cluster};
 /// (`serverUpInterval`), even on a busy machine.
 const SERVER_UP: Duration = Duration::from_millis(3_500);
 
-/// Returns the configuration of an agent that joins these servers. Gossip is set to be fast, so that a dead
-/// agent is detected in less than a second.
-fn join(servers: &[RealConsul]) -> Value {
+/// The pace of gossip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gossip {
+    /// A dead agent is detected in less than a second.
+    Fast,
+    /// Consul's default: a dead agent is detected in 5 to 8 s.
+    Stock,
+}
+
+/// Returns the configuration of an agent that joins these servers.
+fn join(servers: &[RealConsul], gossip: Gossip) -> Value {
     let join: Vec<String> =
         servers.iter().map(|server| format!("127.0.0.1:{}", server.ports[2])).collect();
-    json!({
-        "retry_join": join,
-        "retry_interval": "100ms",
-        "gossip_lan": {
+    let mut config = json!({ "retry_join": join, "retry_interval": "100ms" });
+    if gossip == Gossip::Fast {
+        config["gossip_lan"] = json!({
             "probe_interval": "200ms", "probe_timeout": "100ms", "suspicion_mult": 2,
             "gossip_interval": "50ms",
-        },
-    })
+        });
+    }
+    config
 }
 
 /// The services that an agent registers one after the other while the test waits for its sync.
@@ -38,13 +46,18 @@ impl RealConsul {
     ///
     /// Gossip is set to be fast, so that a dead server is detected in less than a second.
     pub fn start_servers(options: Vec<Options>) -> io::Result<Vec<Self>> {
+        Self::start_servers_with(options, Gossip::Fast)
+    }
+
+    /// Does the same with this pace of gossip.
+    pub fn start_servers_with(options: Vec<Options>, gossip: Gossip) -> io::Result<Vec<Self>> {
         let expect = options.len();
         let mut servers: Vec<Self> = Vec::new();
         for mut options in options {
             options.durable = true;
             servers.push(Self::prepare(options)?);
         }
-        let mut config = join(&servers);
+        let mut config = join(&servers, gossip);
         config["bootstrap_expect"] = expect.into();
         for server in &mut servers {
             server.options.config = config.clone();
@@ -63,10 +76,20 @@ impl RealConsul {
 
     /// Starts a client agent of these servers, and waits until it is one of `nodes` known nodes.
     pub fn start_client(servers: &[Self], node: &str, nodes: usize) -> io::Result<Self> {
+        Self::start_client_with(servers, node, nodes, Gossip::Fast)
+    }
+
+    /// Does the same with this pace of gossip.
+    pub fn start_client_with(
+        servers: &[Self],
+        node: &str,
+        nodes: usize,
+        gossip: Gossip,
+    ) -> io::Result<Self> {
         let mut options = Options::new(node);
         options.durable = true;
         let mut client = Self::prepare(options)?;
-        client.options.config = join(servers);
+        client.options.config = join(servers, gossip);
         client.options.config["server"] = false.into();
         client.options.config["bootstrap_expect"] = 0.into();
         client.launch()?;

@@ -246,6 +246,25 @@ fn a_group_that_has_no_nodes_any_more_gives_its_lease_up() {
     assert_eq!((pair.holder(), pair.leads()), (Some(0), Some(HOPS[0])));
 }
 
+/// A release has no delay at Consul, so the other router may write at once.
+#[test]
+fn a_group_that_loses_its_last_node_gives_its_lease_up_after_its_handler() {
+    for line in ["delete_node -i 7", "clear_params -i 7 -group", "set_params -i 7 -group other"] {
+        let mut pair = Pair::group(|_| {});
+        pair.routers[0].slow = Duration::from_millis(500);
+        pair.table.clear();
+        pair.writes.clear();
+        pair.ask(0, "node_event -i 7 -e revert");
+        pair.run(1);
+        pair.ask(0, line);
+        pair.until(10_000, |pair| pair.leads() == Some(HOPS[1]));
+        pair.run(1_000);
+        let [writes @ .., (last, nth)] = &pair.writes[..] else { panic!("{line}: no write") };
+        let is_its = |(at, by): &(hax_core::base::time::Instant, usize)| *by == 0 && at < last;
+        assert!(*nth == 1 && writes.iter().any(is_its), "{line}: {:?}", pair.writes);
+    }
+}
+
 /// The primary's own sweep restores routes of nodes without a group.
 #[test]
 fn r14_a_sweep_brings_an_ungrouped_primary_s_route_back() {

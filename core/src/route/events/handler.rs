@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::super::context::Cx;
 use super::super::decide::Response;
-use super::super::job::{Done, Fence, GRACE, Job};
+use super::super::job::{Done, Fence, GRACE, Job, WITHIN};
 use super::super::logins;
 use super::super::node::{Index, Node};
 use super::{EventManager, Work};
@@ -57,11 +57,13 @@ impl EventManager {
         job.token = self.tokens.find(node, cx.now().wall);
         // The job contains only text, numbers and maps, so it can always be serialized.
         let job = serde_json::to_vec(&job).unwrap_or_default();
+        let own = (WITHIN.into(), format!("{}", within.as_millis()).into());
+        let env = logins::environment(&self.env, node).into_iter().chain([own]).collect();
         cx.emit(Command::Spawn(Box::new(Spawn {
             id,
             origin: Origin::Own,
             argv: [self.program.clone(), "event-handler".into()].into(),
-            env: logins::environment(&self.env, node),
+            env,
             stdin: job.into(),
             deadline: within,
             grace: GRACE,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::context::Cx;
 use super::fact::Fact;
 use crate::base::id::CallId;
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{Instant, Next};
 use crate::consul::json::{self, KvEntry};
 use crate::consul::op::Op;
@@ -102,8 +103,8 @@ struct State {
     /// The properties that follow from the redundancy nodes. None if there are no nodes.
     members: Option<Members>,
     asks: Watch,
-    /// The router to which the lease is handed over once no handler runs.
-    heir: Option<Box<str>>,
+    /// The reason for which the lease is given up once no handler of the group runs.
+    leaving: Option<Leaving>,
     /// The time since which every call to Consul has succeeded.
     well_since: Option<Instant>,
     /// The time of Consul's last response or, before that, of the first call.
@@ -112,12 +113,22 @@ struct State {
     demanded_until: Option<Instant>,
 }
 
-/// The request to the holder of a lease to give it up.
+/// The reason for which a held lease is given up. A released lease can be acquired without a delay, so the
+/// running handlers end before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// This router asks.
+    To(Box<str>),
+    /// The group has no redundancy nodes any more, or its term is too low for a route.
+    Useless,
+}
+
+/// The request to the holder of a lease.
 #[derive(Serialize, Deserialize)]
 struct Ask {
     v: u32,
     by: Box<str>,
-    /// The term of the holder that is asked. A request of an earlier term is void.
+    /// The term of the asked holder. An earlier one makes the request void.
     term: u64,
 }
 
@@ -138,7 +149,7 @@ impl Group {
             lease,
             members: None,
             asks: Watch::new(url::key(&ask_key(name))),
-            heir: None,
+            leaving: None,
             well_since: None,
             heard: None,
             demanded_until: None,
@@ -156,8 +167,8 @@ impl Group {
     /// Returns the lease's session and term, and the time until which this router may act. Returns none if it
     /// may not act.
     pub(super) fn held(&self, now: Instant) -> Option<Held<'_>> {
-        let State { lease, heir, .. } = &self.state;
-        if heir.is_some() {
+        let State { lease, leaving, .. } = &self.state;
+        if leaving.is_some() {
             return None;
         }
         let term = lease.believes(now)?;
@@ -193,7 +204,7 @@ impl Group {
 
     /// Returns whether the lease is to be given up once no handler of the group runs.
     pub(super) fn is_to_be_released(&self) -> bool {
-        self.state.heir.is_some()
+        self.state.leaving.is_some()
     }
 
     /// Returns whether a call to Consul is in flight.
@@ -212,11 +223,11 @@ impl Group {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         match (state.members, members) {
             (None, Some(_)) => {
-                // The time without Consul counts from here, so Consul gets its full time to respond.
-                state.heard = Some(cx.now().mono);
+                // Both times count from here, so Consul gets its full time to respond.
+                (state.heard, state.well_since) = (Some(cx.now().mono), None);
                 state.lease.stand(cx);
             }
-            (Some(_), None) => state.give_up(cx),
+            (Some(_), None) => state.leave(cx, Leaving::Useless),
             (Some(before), Some(after)) if before.is_primary != after.is_primary => {
                 state.members = members;
                 state.plan_to_ask(cx);
@@ -230,26 +241,30 @@ impl Group {
     pub(super) fn demand(&mut self, cx: &mut Cx<'_>, until: Instant) {
         let cx = &mut cx.within(&mut self.kept);
         if self.state.demanded_until.replace(until).is_none_or(|until| until <= cx.now().mono) {
-            cx.arm(Timer::Ask, Duration::ZERO);
+            self.state.ask(cx);
         }
     }
 
-    /// Gives the lease up to the router that asked for it. It is called when no handler of the group runs.
+    /// Gives the lease up. It is called when no handler of the group runs.
     pub(super) fn release(&mut self, cx: &mut Cx<'_>) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
-        let Some(to) = state.heir.take() else { return };
-        cx.emit(Fact::HandedOver { group: state.name.clone(), to });
+        let Some(leaving) = state.leaving.take() else { return };
         state.give_up(cx);
-        // The router that asked for the lease gets the first chance to acquire it.
-        cx.arm(Timer::Stand, state.config.hold + TTL);
+        match leaving {
+            Leaving::To(to) => {
+                cx.emit(Fact::HandedOver { group: state.name.clone(), to });
+                // The router that asked for the lease gets the first chance to acquire it.
+                cx.arm(Timer::Stand, state.config.hold + TTL);
+            }
+            Leaving::Useless => cx.arm(Timer::Stand, LOOK_AGAIN),
+        }
     }
 
     /// Raises the minimum term. The route has been written in `term`, so this router's term has to be higher.
     pub(super) fn raise(&mut self, cx: &mut Cx<'_>, term: u64) {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         state.lease.raise(term);
-        state.give_up(cx);
-        cx.arm(Timer::Stand, LOOK_AGAIN);
+        state.leave(cx, Leaving::Useless);
     }
 
     /// Gives the lease up because the server ends.
@@ -349,9 +364,11 @@ impl State {
                 let deadline = self.members.map_or(Duration::ZERO, |members| members.deadline);
                 let [first, second] = READ_BACK;
                 let last = deadline.min(self.config.hold) + READ_BACK_LAST;
-                cx.arm(Timer::ReadBack(ReadBack::First), first);
-                cx.arm(Timer::ReadBack(ReadBack::Second), second);
-                cx.arm(Timer::ReadBack(ReadBack::Last), last);
+                if !mutant(Mutant::NotReadBack) {
+                    cx.arm(Timer::ReadBack(ReadBack::First), first);
+                    cx.arm(Timer::ReadBack(ReadBack::Second), second);
+                    cx.arm(Timer::ReadBack(ReadBack::Last), last);
+                }
                 self.watch_asks(cx);
                 Some(Change::Gained)
             }
@@ -373,7 +390,10 @@ impl State {
     }
 
     fn on_gone(&mut self, cx: &mut GroupCx<'_>) {
-        self.heir = None;
+        self.leaving = None;
+        if self.members.is_none() {
+            self.lease.resign(cx);
+        }
         for nth in [ReadBack::First, ReadBack::Second, ReadBack::Last] {
             cx.disarm(Timer::ReadBack(nth));
         }
@@ -382,6 +402,16 @@ impl State {
         self.asks.cancelled();
         self.well_since = Some(cx.now().mono);
         self.plan_to_ask(cx);
+    }
+
+    /// Gives the lease up once no handler runs, or at once if it is not held.
+    fn leave(&mut self, cx: &mut GroupCx<'_>, why: Leaving) {
+        if self.lease.term().is_some() {
+            self.leaving.get_or_insert(why);
+        } else {
+            self.give_up(cx);
+            cx.arm(Timer::Stand, LOOK_AGAIN);
+        }
     }
 
     fn give_up(&mut self, cx: &mut GroupCx<'_>) {
@@ -393,7 +423,8 @@ impl State {
 
     /// Watches for a request of the lease while this router holds it.
     fn watch_asks(&mut self, cx: &mut GroupCx<'_>) {
-        if self.lease.term().is_some() && self.heir.is_none() {
+        let hears = !mutant(Mutant::AskUnheard);
+        if self.lease.term().is_some() && self.leaving.is_none() && hears {
             self.asks.send(cx, Call::WatchAsk, WATCH);
         }
     }
@@ -405,7 +436,7 @@ impl State {
         match asked.filter(|ask| ask.term == term && ask.by != self.config.name) {
             Some(Ask { by, .. }) => {
                 cx.emit(Fact::Asked { group: self.name.clone(), by: by.clone() });
-                self.heir = Some(by);
+                self.leaving.get_or_insert(Leaving::To(by));
                 // No new handler is started. The running ones finish.
                 Some(Change::Seen)
             }
@@ -445,7 +476,7 @@ impl State {
             return cx.arm(Timer::Ask, LOOK_AGAIN);
         };
         let ask = Ask { v: FORM, by: self.config.name.clone(), term };
-        // The request contains only text and numbers, so it can always be serialized.
+        // Text and numbers can always be serialized.
         let value = serde_json::to_vec(&ask).unwrap_or_default();
         txn::send(cx, Call::Ask, &[Op::set(&ask_key(&self.name), &value)]);
         cx.emit(Fact::Asks { group: self.name.clone(), holder: name, term });

@@ -27,6 +27,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::retry::Backoff;
 use crate::base::time::Instant;
 use crate::consul::op::{Op, quoted};
@@ -120,8 +121,8 @@ impl Lease {
     pub fn new(config: Config) -> Self {
         let Config { check, ttl, belief, .. } = &config;
         let (check, title) = (check.clone(), check.clone());
-        let session =
-            Session::new(session::Config { check, title, ttl: *ttl, lock_delay: *belief });
+        let lock_delay = if mutant(Mutant::NoLockDelay) { Duration::ZERO } else { *belief };
+        let session = Session::new(session::Config { check, title, ttl: *ttl, lock_delay });
         Self {
             config,
             stands: false,
@@ -334,6 +335,7 @@ impl Lease {
         answer: Option<&Answer>,
     ) -> Option<Change> {
         let sent = self.reading.take()?;
+        let sent = if mutant(Mutant::BeliefFromAnswer) { cx.now().mono } else { sent };
         let Some(seen) = answer.and_then(KeyEntry::of) else {
             cx.retry(Timer::Read.into(), &mut self.backoff);
             return None;
@@ -411,7 +413,8 @@ impl Lease {
         } else if let Some(until) = self.restored.filter(|until| cx.now().mono < *until) {
             cx.arm_at(Timer::Read.into(), until);
         } else {
-            let (session, term) = (session.clone(), self.least + 1);
+            let more = u64::from(!mutant(Mutant::TermKept) || self.least == 0);
+            let (session, term) = (session.clone(), self.least + more);
             let value = self.value(term);
             // If two contenders have read the same term, the compare-and-set of one of them fails.
             let key = &*self.config.key;

@@ -2,9 +2,10 @@
 //! writes the result to standard output.
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
-use anyhow::Context as _;
-use hax_core::route::job::{Done, Job, Outcome};
+use anyhow::{Context as _, bail};
+use hax_core::route::job::{Done, Job, Outcome, WITHIN};
 use hax_core::route::provider::Provider;
 
 use super::{cloud, consul, linux};
@@ -17,6 +18,7 @@ const JOB_MAX: u64 = 8 << 20;
 
 /// Carries out the job on standard input.
 pub(in crate::commands) fn handle<P: Platform>() -> Result<Exit, CommandError> {
+    end_in_time();
     let worked = read().and_then(|job| work::<P>(&job));
     let done = worked.unwrap_or_else(|why| Done::new(Outcome::Failed, format!("{why:#}")));
     let exit = if done.outcome == Outcome::Failed { Exit::Failure } else { Exit::Clean };
@@ -24,6 +26,20 @@ pub(in crate::commands) fn handle<P: Platform>() -> Result<Exit, CommandError> {
     line.push(b'\n');
     Output::new().write_all(&line).map_err(anyhow::Error::from)?;
     Ok(exit)
+}
+
+/// Ends this process when its time is over. Its server ends it at the same time, unless the server stands
+/// still. Then another router may hold the lease already.
+#[expect(clippy::disallowed_methods, reason = "the work hangs, so main does not return")]
+fn end_in_time() {
+    let Some(within) = std::env::var(WITHIN).ok().and_then(|text| text.parse().ok()) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        let (_keep, never) = std::sync::mpsc::channel::<()>();
+        let _ = never.recv_timeout(Duration::from_millis(within));
+        std::process::exit(1);
+    });
 }
 
 fn read() -> anyhow::Result<Job> {

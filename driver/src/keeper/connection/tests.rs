@@ -226,6 +226,7 @@ fn a_peer_that_speaks_something_else_is_left() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the connection is idle for a while")]
 fn a_frozen_keeper_is_given_up() {
     let fixture = Fixture::new("frozen", Duration::from_millis(100));
     let _ = fixture.down();

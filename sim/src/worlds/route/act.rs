@@ -27,9 +27,13 @@ impl World<'_, Route> {
     /// Performs one act and draws the pause until the next one, in ms.
     pub(super) fn act_once(&mut self) -> u64 {
         let weights = self.cast.swarm.acts;
-        // Half of the acts are new redundancy nodes and events.
+        // Half of the acts are events, and new redundancy nodes where there are no groups.
         let at = self.sim.choose(2 * swarm::sum(&weights) + 1);
-        let often = [Act::Create, Act::Event][self.sim.index(2)];
+        let often = match self.cast.grouped {
+            Some(_) => [Act::Told, Act::Event],
+            None => [Act::Create, Act::Event],
+        };
+        let often = often[self.sim.index(2)];
         let chosen = swarm::weighted(&weights, at).map_or(often, |place| Act::ALL[place]);
         self.sim.log(|| format!("act: {chosen:?}"));
         self.perform(chosen);
@@ -59,9 +63,21 @@ impl World<'_, Route> {
             Act::Kill => self.kill_for_a_while(i),
             Act::LosePower => self.lose_power_for_a_while(i),
             Act::KillSoon => self.kill_soon(i),
-            Act::Freeze => self.freeze_for_a_while(i),
+            Act::Freeze => {
+                self.freeze_for_a_while(i);
+                self.trouble_all();
+            }
             Act::Stop => self.stop(i),
             Act::Damage => self.damage(i),
+            Act::Told
+            | Act::Member
+            | Act::Meddle
+            | Act::CutAgent
+            | Act::Part
+            | Act::Election
+            | Act::Headless
+            | Act::ConsulDown
+            | Act::Restore => self.act_on_groups(act),
         }
     }
 
@@ -77,7 +93,9 @@ impl World<'_, Route> {
 
     /// Draws a client's request for this act.
     fn drawn(&mut self, act: Act) -> Ask {
-        let index = 1 + u16::try_from(self.sim.choose(INDEXES.into())).unwrap_or(0);
+        // A host of the world runs few handlers at once, and members of groups need theirs.
+        let indexes = if self.cast.grouped.is_some() { 4 } else { INDEXES };
+        let index = 1 + u16::try_from(self.sim.choose(indexes.into())).unwrap_or(0);
         match act {
             Act::Set => Ask::Set { index, given: self.some(index) },
             Act::Clear => {
@@ -108,7 +126,16 @@ impl World<'_, Route> {
             | Act::KillSoon
             | Act::Freeze
             | Act::Stop
-            | Act::Damage => self.create(index),
+            | Act::Damage
+            | Act::Told
+            | Act::Member
+            | Act::Meddle
+            | Act::CutAgent
+            | Act::Part
+            | Act::Election
+            | Act::Headless
+            | Act::ConsulDown
+            | Act::Restore => self.create(index),
         }
     }
 
@@ -148,7 +175,7 @@ impl World<'_, Route> {
     }
 
     /// Runs a client's script. The client may die at any byte.
-    fn send(&mut self, node: usize, ask: Ask) {
+    pub(super) fn send(&mut self, node: usize, ask: Ask) {
         let body = ask.body();
         let odd = self.cast.swarm.clients;
         let behavior = if odd > 0 && self.sim.choose(1_000) >= 1_000 - odd {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hax_core::route::scripts::{self, Action};
 
+use super::groups::{GROUP_FLAG, GROUPS, group_of};
 use super::provider::{Kind, of_index};
 
 /// A request of a client.
@@ -70,6 +71,16 @@ impl Given {
         Self { mode, parameters, is_bad: false }
     }
 
+    /// Returns the properties of a member of a group on this router.
+    pub(super) fn member(index: u16, router: usize) -> Self {
+        let group = group_of(index).unwrap_or(0);
+        let mode = if group == router { "primary" } else { "secondary" };
+        let required = of_index(index).parameters().iter().filter(|p| p.required);
+        let own = required.map(|p| (p.flag, p.value(index, router as u64)));
+        let parameters = own.chain([(GROUP_FLAG, GROUPS[group].to_owned())]).collect();
+        Self { mode: Some(mode), parameters, is_bad: false }
+    }
+
     /// Returns impossible properties for a redundancy node of this index.
     pub(super) fn bad(index: u16) -> Self {
         let (flag, value) = match of_index(index) {
@@ -77,6 +88,7 @@ impl Given {
             Kind::Aws => ("-t", "rtb-x"),
             Kind::Azure => ("-n", "10.0.0"),
             Kind::Gcp => ("-o", "65535"),
+            Kind::Consul => ("-dev", "eth0"),
         };
         Self { mode: None, parameters: [(flag, value.into())].into(), is_bad: true }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::ask::{Ask, Given};
+use super::groups::GROUP_FLAG;
 use super::provider::{Kind, of_index};
 
 /// All redundancy nodes of a router.
@@ -41,8 +42,9 @@ impl Node {
 
     fn change(mut self, kind: Kind, given: &Given) -> Option<Self> {
         for (flag, value) in &given.parameters {
-            let parameter = kind.parameters().iter().find(|p| p.flag == *flag)?;
-            self.parameters.insert(parameter.name.into(), value.clone());
+            let own = kind.parameters().iter().find(|p| p.flag == *flag).map(|p| p.name);
+            let name = own.or_else(|| (*flag == GROUP_FLAG).then_some("group"))?;
+            self.parameters.insert(name.into(), value.clone());
         }
         self.mode = given.mode.map(str::to_owned).or(self.mode);
         self.can_stand().then_some(self)

@@ -1,5 +1,5 @@
 //! The providers of the redundancy nodes of this cast. Each index has its own provider, and a parameter that
-//! identifies the index.
+//! identifies the index. Some indexes are those of members of groups.
 
 /// A provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub(super) enum Kind {
     Aws,
     Azure,
     Gcp,
+    /// Consul's KV store. Only members of a group have it.
+    Consul,
 }
 
 /// One parameter of a provider.
@@ -62,8 +64,15 @@ const GCP: [Parameter; 7] = [
     parameter("-v", "vpc", true, |_, _| "net".into()),
 ];
 
+const CONSUL: [Parameter; 3] = [
+    parameter("-t", "table", true, |index, _| format!("edge-{index}")),
+    parameter("-r", "route", true, |index, _| format!("192.0.{index}.0/24")),
+    parameter("-n", "nextHop", true, |index, n| format!("10.0.{n}.{index}")),
+];
+
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Linux, Self::Aws, Self::Azure, Self::Gcp];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Linux, Self::Aws, Self::Azure, Self::Gcp, Self::Consul];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -71,6 +80,7 @@ impl Kind {
             Self::Aws => "aws",
             Self::Azure => "azure",
             Self::Gcp => "gcp",
+            Self::Consul => "consul",
         }
     }
 
@@ -81,6 +91,7 @@ impl Kind {
             Self::Aws => &AWS,
             Self::Azure => &AZURE,
             Self::Gcp => &GCP,
+            Self::Consul => &CONSUL,
         }
     }
 }
@@ -92,12 +103,19 @@ impl Parameter {
     }
 }
 
-/// The number of indexes in use.
+/// The number of indexes of nodes without a group.
 pub(super) const INDEXES: u16 = 10;
+
+/// The indexes of the members of groups.
+pub(super) const MEMBERS: [u16; 4] = [11, 12, 13, 14];
 
 /// Returns the provider of the redundancy node of this index.
 pub(super) fn of_index(index: u16) -> Kind {
-    Kind::ALL[usize::from(index) % Kind::ALL.len()]
+    match index {
+        11 | 13 => Kind::Linux,
+        12 | 14 => Kind::Consul,
+        _ => [Kind::Linux, Kind::Aws, Kind::Azure, Kind::Gcp][usize::from(index) % 4],
+    }
 }
 
 /// Returns the index from a provider's first parameter.
@@ -105,5 +123,6 @@ pub(super) fn index_of(provider: &str, parameter: impl Fn(&str) -> Option<String
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == provider)?;
     let [first, ..] = kind.parameters() else { return None };
     let told = parameter(first.name)?;
-    (1..=INDEXES).find(|index| of_index(*index) == kind && first.value(*index, 0) == told)
+    let mut indexes = (1..=INDEXES).chain(MEMBERS);
+    indexes.find(|index| of_index(*index) == kind && first.value(*index, 0) == told)
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hax_core::base::id::{ExecId, FifoId, FileId};
+use hax_core::base::mutant::Mutant as Inside;
 use hax_core::base::time::{Next, Now};
 use hax_core::fifo::{Request, Response};
 use hax_core::machine::{ExitReason, Input, Machine, Output, Status};
@@ -42,11 +43,13 @@ pub enum Bug {
     EraseKeeps,
     /// After its exit the server requests more.
     SpeaksAfterExit,
+    /// A planted bug in the core.
+    Inside(Inside),
 }
 
 impl Bug {
-    /// All bugs.
-    pub const ALL: [Self; 14] = [
+    /// The bugs between the server and its host.
+    const OUTSIDE: [Self; 14] = [
         Self::AcknowledgedEarly,
         Self::FailureIgnored,
         Self::WriteSkipped,
@@ -62,6 +65,23 @@ impl Bug {
         Self::EraseKeeps,
         Self::SpeaksAfterExit,
     ];
+
+    /// Returns all bugs. Those in the core need the feature `mutants`.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let inside = if cfg!(feature = "mutants") { Inside::OF_GROUPS } else { &[] };
+        Self::OUTSIDE.into_iter().chain(inside.iter().copied().map(Self::Inside))
+    }
+}
+
+/// Plants a bug in the core, or removes it.
+pub(super) fn plant(bug: Option<Bug>) {
+    #[cfg(feature = "mutants")]
+    hax_core::base::mutant::plant(match bug {
+        Some(Bug::Inside(inside)) => Some(inside),
+        _ => None,
+    });
+    #[cfg(not(feature = "mutants"))]
+    let _ = bug;
 }
 
 /// The first identifier of a bug's own commands.
@@ -205,7 +225,8 @@ impl Subject {
             | Bug::AnswerTwice
             | Bug::StopErases
             | Bug::EraseKeeps
-            | Bug::SpeaksAfterExit => {}
+            | Bug::SpeaksAfterExit
+            | Bug::Inside(_) => {}
         }
         vec![response.into()]
     }

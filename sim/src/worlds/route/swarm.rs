@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::groups::Groups;
 use crate::engine::Odds;
 use crate::engine::choice::Choice;
 use crate::engine::swarm::{draw_weights, pick};
@@ -44,11 +45,32 @@ pub enum Act {
     Stop,
     /// The file is damaged while the server is down.
     Damage,
+    /// A client reports an event on a member of a group.
+    Told,
+    /// A member of a group is deleted or created.
+    Member,
+    /// Another writer changes a route.
+    Meddle,
+    /// An agent is cut off from the servers.
+    CutAgent,
+    /// A router is cut off from its agent.
+    Part,
+    /// The servers elect another leader.
+    Election,
+    /// The servers have no leader for a while.
+    Headless,
+    /// Consul refuses all calls for a while.
+    ConsulDown,
+    /// A snapshot of Consul is taken or restored.
+    Restore,
 }
+
+/// The number of acts without groups. They are the first of all acts.
+const WITHOUT_GROUPS: usize = 17;
 
 impl Act {
     /// All acts.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::Create,
         Self::Set,
         Self::Clear,
@@ -66,6 +88,15 @@ impl Act {
         Self::Freeze,
         Self::Stop,
         Self::Damage,
+        Self::Told,
+        Self::Member,
+        Self::Meddle,
+        Self::CutAgent,
+        Self::Part,
+        Self::Election,
+        Self::Headless,
+        Self::ConsulDown,
+        Self::Restore,
     ];
 }
 
@@ -78,6 +109,8 @@ pub struct Swarm {
     pub clients: u64,
     /// The weight of each act.
     pub acts: [u8; Act::ALL.len()],
+    /// The groups, in a world with groups.
+    pub groups: Option<Groups>,
 }
 
 impl Swarm {
@@ -87,18 +120,25 @@ impl Swarm {
         odds.clients = [CLIENTS_MAX, 3][pick(choice, 2)];
         let clients = [0, 100, 600][pick(choice, 3)];
         let mut acts = [0; Act::ALL.len()];
-        draw_weights(choice, &mut acts);
-        Self { odds, clients, acts }
+        draw_weights(choice, &mut acts[..WITHOUT_GROUPS]);
+        let groups = (pick(choice, 2) == 1).then(|| Groups::draw(choice));
+        if groups.is_some() {
+            draw_weights(choice, &mut acts[WITHOUT_GROUPS..]);
+        }
+        Self { odds, clients, acts, groups }
     }
 }
 
 impl fmt::Display for Swarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { odds, clients, acts } = self;
+        let Self { odds, clients, acts, groups } = self;
         write!(f, "{odds}; room for {} clients, odd ones {clients}/1000; acts:", odds.clients)?;
         for (act, n) in Act::ALL.iter().zip(acts).filter(|(_, n)| **n > 0) {
             write!(f, " {act:?}*{n}")?;
         }
-        Ok(())
+        match groups {
+            Some(groups) => write!(f, "; groups {groups}"),
+            None => Ok(()),
+        }
     }
 }

@@ -57,17 +57,28 @@ pub(in super::super) struct Handlers {
     lacked: BTreeMap<u16, u64>,
     /// The last time when an event needed no handler.
     idle: BTreeMap<Occurrence, u64>,
+    /// The server detects events by itself: by leases, sweeps, and the other router's service.
+    has_groups: bool,
 }
 
 impl Handlers {
+    pub(super) fn new(has_groups: bool) -> Self {
+        Self { has_groups, ..Self::default() }
+    }
+
+    /// Returns the state at the beginning of the next life.
+    pub(super) fn of_next_life(&self) -> Self {
+        Self::new(self.has_groups)
+    }
+
     /// Observes another input of the server.
     pub(in super::super) fn begin_input(&mut self) {
         self.inputs += 1;
     }
 
-    /// Returns whether no handler runs.
+    /// Returns whether no handler runs, except those of sweeps.
     pub(in super::super) fn rest(&self) -> bool {
-        self.running.is_empty()
+        self.has_groups || self.running.is_empty()
     }
 
     /// Observes the current redundancy nodes.
@@ -136,7 +147,7 @@ impl Handlers {
                 let same = own.map(|(name, value)| (name.clone(), Value::from(value.as_str())));
                 job["parameters"] == Value::Object(same.collect())
                     && job["mode"] == node.mode()
-                    && job["response"] == response(&event, node)
+                    && (job["response"] == response(&event, node) || self.is_mending(&job))
             });
             if !is_its {
                 let text = format!("{index}: {:?}: {job}", nodes.get(&index));
@@ -144,13 +155,18 @@ impl Handlers {
             }
             let [occurred, started] = self.counts.entry((index, event.clone())).or_default();
             *started += 1;
-            if started > occurred {
+            if started > occurred && !self.has_groups {
                 return Violation::of("a handler is started for an event", format!("{index}"));
             }
         }
         let handler = Handler { of: (index, event), began: self.inputs, said: Vec::new() };
         self.running.insert(spawn.id, handler);
         Ok(())
+    }
+
+    /// Returns whether a response is that to an event by which a router looks whether a route is its own.
+    fn is_mending(&self, job: &Value) -> bool {
+        self.has_groups && job["event"] == "peerFail" && job["response"] == "update_if_different"
     }
 
     /// Observes an event of a handler at the server.
@@ -234,7 +250,8 @@ impl Handlers {
             Ok(_) => false,
         };
         let has_lacked = self.lacked.get(&index).is_some_and(|at| *at >= told.at);
-        self.results(told, index).any(is_it) || is_own(why, has_lacked)
+        let is_of_lease = self.has_groups && why.contains("ha/route/");
+        self.results(told, index).any(is_it) || is_own(why, has_lacked) || is_of_lease
     }
 
     fn must(&self, holds: bool, told: &Told, exit: u64, text: &str) -> Result<(), Violation> {

@@ -46,8 +46,8 @@ struct Scene<'a> {
 }
 
 impl Router {
-    pub(super) fn new(default: Option<Kind>) -> Self {
-        Self { default, ..Self::default() }
+    pub(super) fn new(default: Option<Kind>, has_groups: bool) -> Self {
+        Self { default, handlers: Handlers::new(has_groups), ..Self::default() }
     }
 
     /// Returns the redundancy nodes in the clients' view, once the server has read the file.
@@ -71,7 +71,7 @@ impl Router {
 
     pub(super) fn died(&mut self) {
         self.held.died();
-        self.handlers = Handlers::default();
+        self.handlers = self.handlers.of_next_life();
         self.arriving.clear();
         self.early.clear();
         self.waiting.clear();
