@@ -86,6 +86,20 @@ fn a_revert_of_the_primary_is_handed_over_within_a_moment() {
 }
 
 #[test]
+fn a_lease_that_was_just_handed_over_comes_back_at_once_when_it_is_demanded() {
+    let mut pair = Pair::group(|_| {});
+    for to in [1, 0, 1] {
+        for (nth, mode) in [(to, "primary"), (1 - to, "secondary")] {
+            pair.ask_and_wait(nth, &format!("set_params -i 7 -m {mode}"), 10);
+        }
+        let client = pair.ask(to, "node_event -i 7 -e revert");
+        let took = pair.until(10_000, |pair| pair.answer(to, client).is_some());
+        assert_eq!((pair.answer(to, client).unwrap().exit, pair.leads()), (0, Some(HOPS[to])));
+        assert!(took <= Duration::from_millis(500), "{took:?}");
+    }
+}
+
+#[test]
 fn what_was_begun_is_finished_and_succeeds_before_a_lease_is_handed_over() {
     let mut pair = Pair::group(|_| {});
     pair.kill(0);

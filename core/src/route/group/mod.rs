@@ -241,6 +241,8 @@ impl Group {
     pub(super) fn demand(&mut self, cx: &mut Cx<'_>, until: Instant) {
         let cx = &mut cx.within(&mut self.kept);
         if self.state.demanded_until.replace(until).is_none_or(|until| until <= cx.now().mono) {
+            cx.disarm(Timer::Stand);
+            self.state.lease.stand(cx);
             self.state.ask(cx);
         }
     }
@@ -272,9 +274,8 @@ impl Group {
         let (cx, state) = (&mut cx.within(&mut self.kept), &mut self.state);
         state.members = None;
         state.give_up(cx);
-        for timer in [Timer::Ask, Timer::Stand] {
-            cx.disarm(timer);
-        }
+        cx.disarm(Timer::Ask);
+        cx.disarm(Timer::Stand);
     }
 
     // ---- events -----------------------------------------------------------------------------------
