@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use hax_core::route::job::{Done, Job, Outcome, WITHIN};
 use hax_core::route::provider::Provider;
 
