@@ -14,8 +14,9 @@
 //!   arrives as an input, through one bounded inbox. After a [`Cancel`](consul::port::Command::Cancel) the
 //!   host need not deliver a reply to that call; a reply that was already on its way may still arrive.
 //! - **Exactly one result** for each request that has one: one [`Reply`](consul::port::Reply) per call, also
-//!   if Consul did not respond in time; one end for each connection, program and file, one
-//!   answer to each request to the keeper, and one end for each HTTP response that was left open. Each call states its time limit and the maximum size of its response.
+//!   if Consul did not respond in time; one end for each connection, program and file, and for each HTTP
+//!   response that was left open; one answer to each request to the keeper. Each call states its time limit
+//!   and the maximum size of its response.
 //! - **A tick at the deadline.** [`WaitUntil`](base::time::Next::WaitUntil) gives the earliest time of the
 //!   next tick. A late tick is harmless. Due timers fire in every call, so a full inbox cannot starve them.
 //! - **[`Stop`](machine::Input::Stop) once**, when the machine is to end. The machine finishes the work in

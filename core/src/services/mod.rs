@@ -9,9 +9,9 @@
 mod api;
 mod coord;
 pub mod fact;
+pub mod facts;
 pub mod model;
 mod node;
-pub mod said;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -21,12 +21,12 @@ use crate::base::fact::Metric;
 use crate::base::id::CallId;
 use crate::base::time::{Next, Now};
 use crate::machine::{ExitReason, Input, Machine, Output, Status};
-use api::Desk;
+use api::Api;
 use coord::Coordinator;
+use facts::ServicesFact;
 use model::name::NodeName;
 use model::place::Labels;
 use node::Node;
-use said::Said;
 
 pub use coord::fact as coord_fact;
 
@@ -58,7 +58,7 @@ pub struct Config {
 pub struct Services {
     node: Node,
     coord: Coordinator,
-    desk: Desk,
+    desk: Api,
     machine: u8,
     is_stopping: bool,
     is_over: bool,
@@ -70,7 +70,7 @@ impl Services {
     pub fn new(config: Config) -> Self {
         let Config { machine, seed, ttl, hold, .. } = config;
         let holder = config.node.as_str().into();
-        let desk = Desk::new(
+        let desk = Api::new(
             config.node.clone(),
             config.generation,
             CallId::first(machine + 2),
@@ -103,7 +103,7 @@ impl Services {
 }
 
 impl Machine for Services {
-    type Fact = Said;
+    type Fact = ServicesFact;
 
     const GAUGES: &'static [Metric] = &[
         Metric { name: "hax_services_instances", help: "Instances of this node." },
@@ -111,7 +111,7 @@ impl Machine for Services {
         Metric { name: "hax_coordinator", help: "Whether this node has the recovery coordinator." },
     ];
 
-    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<Said>>) -> Next {
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output<ServicesFact>>) -> Next {
         if self.is_over {
             return Next::Exit;
         }

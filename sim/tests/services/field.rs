@@ -11,8 +11,8 @@ use hax_core::http::port::Response;
 use hax_core::http::stream;
 use hax_core::keeper::port::Event;
 use hax_core::machine::{Input, Machine as _, Output};
+use hax_core::services::facts::ServicesFact;
 use hax_core::services::model::name::NodeName;
-use hax_core::services::said::Said;
 use hax_core::services::{Config, Services};
 use hax_sim::consul::{self, Consul};
 
@@ -47,7 +47,7 @@ pub(crate) struct Node {
     life: u32,
     next: Next,
     pub(crate) keeper: KeeperHost,
-    pub(crate) facts: Vec<(Instant, Said)>,
+    pub(crate) facts: Vec<(Instant, ServicesFact)>,
     pub(crate) responses: BTreeMap<u64, Response>,
     pub(crate) streams: BTreeMap<u64, String>,
     pub(crate) clients: u64,
@@ -204,7 +204,7 @@ impl Field {
         }
     }
 
-    fn carry_out(&mut self, nth: usize, output: Output<Said>) {
+    fn carry_out(&mut self, nth: usize, output: Output<ServicesFact>) {
         match output {
             Output::Consul(port::Command::Call(call)) => self.call_consul(nth, *call),
             Output::Consul(port::Command::Cancel(id)) => self.cancel(nth, id),

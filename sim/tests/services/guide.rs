@@ -1,7 +1,7 @@
 //! The guide and the code agree.
 
 use hax_core::base::fact::{Level, Report as _};
-use hax_core::services::said::Said;
+use hax_core::services::facts::ServicesFact;
 
 const GUIDE: &str = include_str!("../../../docs/SERVICES.md");
 
@@ -14,7 +14,7 @@ fn every_fact_of_warn_and_above_has_a_row() {
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
         .map(|row| row.split(" | ").collect())
         .collect();
-    for kind in Said::KINDS.iter().filter(|kind| kind.level >= Level::Warn) {
+    for kind in ServicesFact::KINDS.iter().filter(|kind| kind.level >= Level::Warn) {
         let level = format!("{:?}", kind.level).to_lowercase();
         let name = format!("`{}`", kind.name);
         let row = rows.iter().find(|row| row[0] == name && row[1] == level);

@@ -7,7 +7,7 @@ use hax_core::http::port::Request;
 use hax_core::keeper::name::InstanceId;
 use hax_core::machine::Input;
 use hax_core::services::Services;
-use hax_core::services::said::Said;
+use hax_core::services::facts::ServicesFact;
 use hax_sim::consul;
 use serde_json::{Value, json};
 
@@ -33,9 +33,9 @@ impl Field {
 
     /// Returns how often a node has reported a fact.
     pub(crate) fn saw(&self, nth: usize, kind: &str) -> usize {
-        let is_kind = |said: &Said| match said {
-            Said::Node(fact) => fact.kind().name() == kind,
-            Said::Coord(fact) => fact.kind().name() == kind,
+        let is_kind = |said: &ServicesFact| match said {
+            ServicesFact::Node(fact) => fact.kind().name() == kind,
+            ServicesFact::Coord(fact) => fact.kind().name() == kind,
         };
         self.nodes[nth].facts.iter().filter(|(_, said)| is_kind(said)).count()
     }

@@ -2,7 +2,7 @@
 
 use crate::base::id::HttpId;
 use crate::machine::{self, Kinds, Named, Output};
-use crate::services::said::Said;
+use crate::services::facts::ServicesFact;
 
 /// The calls to Consul, each with the request that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl Named for Timer {
 }
 
 #[derive(Debug)]
-pub(super) struct DeskKinds;
+pub(super) struct ApiKinds;
 
-impl Kinds for DeskKinds {
+impl Kinds for ApiKinds {
     type Continuation = Call;
     type Timer = Timer;
-    type Output = Output<Said>;
+    type Output = Output<ServicesFact>;
     type Shared = ();
 }
 
-pub(super) type Cx<'a> = machine::Cx<'a, DeskKinds>;
+pub(super) type Cx<'a> = machine::Cx<'a, ApiKinds>;

@@ -22,8 +22,8 @@ use core::time::Duration;
 use serde_json::json;
 
 use super::fact::Fact;
+use super::facts::ServicesFact;
 use super::model::name::NodeName;
-use super::said::Said;
 use crate::base::id::{CallId, HttpId};
 use crate::base::time::{Next, Now};
 use crate::consul::port::{self as consul, Reply};
@@ -33,7 +33,7 @@ use crate::http::stream::Closed;
 use crate::machine::{Kept, Limits, Output};
 use crate::store::{txn, watch};
 use change::{Change, Waiting};
-use context::{Call, Cx, DeskKinds, Timer};
+use context::{ApiKinds, Call, Cx, Timer};
 use graph::Graph;
 use route::{Query, Route};
 use snapshot::Snapshot;
@@ -52,8 +52,8 @@ const TRIES: u32 = 4;
 
 /// The part that answers HTTP requests.
 #[derive(Debug)]
-pub(super) struct Desk {
-    kept: Kept<DeskKinds>,
+pub(super) struct Api {
+    kept: Kept<ApiKinds>,
     state: State,
 }
 
@@ -76,7 +76,7 @@ enum Pending {
     Change(Box<Change>),
 }
 
-impl Desk {
+impl Api {
     pub(super) fn new(node: NodeName, generation: u64, first: CallId, seed: u64) -> Self {
         let limits = Limits { call: Duration::from_secs(5), answer_bytes: ANSWER_MAX };
         let state = State {
@@ -90,17 +90,32 @@ impl Desk {
         Self { kept: Kept::new(first, seed, limits, ()), state }
     }
 
-    pub(super) fn on_http(&mut self, now: Now, request: &Request, out: &mut Vec<Output<Said>>) {
+    pub(super) fn on_http(
+        &mut self,
+        now: Now,
+        request: &Request,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
         let Self { kept, state } = self;
         state.on_request(&mut kept.cx(now, out), request);
     }
 
-    pub(super) fn on_closed(&mut self, now: Now, closed: Closed, out: &mut Vec<Output<Said>>) {
+    pub(super) fn on_closed(
+        &mut self,
+        now: Now,
+        closed: Closed,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
         let Self { kept, state } = self;
         state.streams.on_closed(&mut kept.cx(now, out), closed);
     }
 
-    pub(super) fn on_reply(&mut self, now: Now, reply: &Reply, out: &mut Vec<Output<Said>>) {
+    pub(super) fn on_reply(
+        &mut self,
+        now: Now,
+        reply: &Reply,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         let Some(call) = cx.take(reply.id) else { return };
@@ -109,7 +124,7 @@ impl Desk {
     }
 
     /// Fires the timers that are due.
-    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<Said>>) -> Next {
+    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) -> Next {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         while let Some(timer) = cx.next_due() {
@@ -122,7 +137,7 @@ impl Desk {
     }
 
     /// Answers all requests that wait: the machine stops.
-    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<Said>>) {
+    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         state.is_stopping = true;

@@ -1,7 +1,7 @@
 //! The context of the coordinator's handlers.
 
 use crate::machine::{self, Kinds, Named, Output};
-use crate::services::said::Said;
+use crate::services::facts::ServicesFact;
 use crate::store::lease;
 
 /// The calls to Consul.
@@ -79,7 +79,7 @@ pub(super) struct CoordKinds;
 impl Kinds for CoordKinds {
     type Continuation = Call;
     type Timer = Timer;
-    type Output = Output<Said>;
+    type Output = Output<ServicesFact>;
     type Shared = ();
 }
 

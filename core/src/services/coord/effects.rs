@@ -12,7 +12,7 @@ use core::time::Duration;
 use super::State;
 use super::context::{Call, Cx, Timer};
 use super::fact::Fact;
-use super::graph::CellKey;
+use super::graph::RecordKey;
 use crate::consul::json::OpResult;
 use crate::consul::op::Op;
 use crate::consul::port::Answer;
@@ -27,7 +27,7 @@ pub(super) struct Entry {
     /// The key of the event.
     pub(super) event: Option<Box<str>>,
     /// The records that the rule has changed.
-    pub(super) cells: Vec<CellKey>,
+    pub(super) records: Vec<RecordKey>,
     /// The facts, which are reported once the effects are committed.
     pub(super) facts: Vec<Fact>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Committing {
     /// The records, and whether they are deleted.
-    cells: BTreeMap<CellKey, bool>,
+    records: BTreeMap<RecordKey, bool>,
     facts: Vec<Fact>,
     events: usize,
     ops: usize,
@@ -52,9 +52,9 @@ impl State {
         let (mut sent, mut ops) = (Committing::default(), Vec::from([guard]));
         let mut size = ops[0].len();
         while let Some(entry) = self.entries.front_mut() {
-            while let Some(cell) = entry.cells.last() {
-                let is_in = sent.cells.contains_key(cell);
-                let more = if is_in { Vec::new() } else { self.graph.ops(cell) };
+            while let Some(record) = entry.records.last() {
+                let is_in = sent.records.contains_key(record);
+                let more = if is_in { Vec::new() } else { self.graph.ops(record) };
                 let length: usize = more.iter().map(Op::len).sum();
                 // One operation is left for the deletion of the event.
                 let fits = ops.len() + more.len() < Limits::CONSUL.ops
@@ -64,8 +64,8 @@ impl State {
                 }
                 size += length;
                 let is_deleted = more.iter().any(Op::is_check);
-                if let Some(cell) = entry.cells.pop().filter(|_| !more.is_empty()) {
-                    sent.cells.insert(cell, is_deleted);
+                if let Some(record) = entry.records.pop().filter(|_| !more.is_empty()) {
+                    sent.records.insert(record, is_deleted);
                 }
                 ops.extend(more);
             }
@@ -111,11 +111,11 @@ impl State {
         // The result of the guard has the index of the lease's key, which is an old one.
         let latest = all().map(|entry| entry.modify_index).max().unwrap_or(0);
         self.committed_index = self.committed_index.max(latest);
-        for (cell, is_deleted) in &sent.cells {
-            let key = cell.key();
+        for (record, is_deleted) in &sent.records {
+            let key = record.key();
             let found = all().filter(|entry| *entry.key == *key).map(|entry| entry.modify_index);
             let index = if *is_deleted { 0 } else { found.max().unwrap_or(latest) };
-            self.graph.on_written(cell, index);
+            self.graph.on_written(record, index);
         }
         sent.facts.into_iter().for_each(|fact| cx.emit(fact));
         cx.emit(Fact::Committed { events: sent.events, ops: sent.ops });

@@ -20,21 +20,21 @@ use crate::services::model::stored;
 
 /// The place of an instance: a node and a type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
+pub(super) struct Placement {
     pub(super) node: NodeName,
     pub(super) kind: TypeName,
 }
 
 /// A record of the coordinator, and its index in Consul. Zero means that Consul has none.
 #[derive(Clone, Debug)]
-pub(super) struct Cell<T> {
+pub(super) struct Tracked<T> {
     pub(super) value: Option<T>,
     pub(super) index: u64,
     /// A record of a later version, which is left as it is.
     pub(super) is_frozen: bool,
 }
 
-impl<T> Default for Cell<T> {
+impl<T> Default for Tracked<T> {
     fn default() -> Self {
         Self { value: None, index: 0, is_frozen: false }
     }
@@ -43,8 +43,8 @@ impl<T> Default for Cell<T> {
 /// An instance as the coordinator knows it.
 #[derive(Debug, Default)]
 pub(super) struct Row {
-    pub(super) wanted: Cell<Wanted>,
-    pub(super) job: Cell<Job>,
+    pub(super) wanted: Tracked<Wanted>,
+    pub(super) job: Tracked<Job>,
     pub(super) observed: Observed,
     due: Option<Instant>,
 }
@@ -83,19 +83,19 @@ pub(super) struct NodeView {
 
 /// The name of a record that the coordinator writes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum CellKey {
+pub(super) enum RecordKey {
     Goal(TypeName),
-    Wanted(Spot),
-    Job(Spot),
+    Wanted(Placement),
+    Job(Placement),
 }
 
-impl CellKey {
+impl RecordKey {
     /// Returns the record's key in Consul.
     pub(super) fn key(&self) -> Box<str> {
         match self {
             Self::Goal(kind) => alloc::format!("{}{kind}", keys::GOALS),
-            Self::Wanted(Spot { node, kind }) => keys::instance(node, kind, Side::Wanted),
-            Self::Job(Spot { node, kind }) => keys::job(node, kind),
+            Self::Wanted(Placement { node, kind }) => keys::instance(node, kind, Side::Wanted),
+            Self::Job(Placement { node, kind }) => keys::job(node, kind),
         }
         .into()
     }
@@ -107,50 +107,50 @@ pub(super) struct Graph {
     pub(super) types: BTreeMap<TypeName, TypeRecord>,
     pub(super) stored: BTreeMap<TypeName, Given>,
     pub(super) nodes: BTreeMap<NodeName, NodeView>,
-    pub(super) goals: BTreeMap<TypeName, Cell<Goal>>,
-    pub(super) rows: BTreeMap<Spot, Row>,
-    dues: BTreeSet<(Instant, Spot)>,
+    pub(super) goals: BTreeMap<TypeName, Tracked<Goal>>,
+    pub(super) rows: BTreeMap<Placement, Row>,
+    dues: BTreeSet<(Instant, Placement)>,
     /// The records that were changed since the last look.
-    changed: Vec<CellKey>,
+    changed: Vec<RecordKey>,
 }
 
 impl Graph {
-    /// Returns the row of a spot, which is created if there is none.
-    pub(super) fn row(&mut self, spot: &Spot) -> &mut Row {
-        self.rows.entry(spot.clone()).or_default()
+    /// Returns the row of a placement, which is created if there is none.
+    pub(super) fn row(&mut self, placement: &Placement) -> &mut Row {
+        self.rows.entry(placement.clone()).or_default()
     }
 
     pub(super) fn set_goal(&mut self, kind: &TypeName, goal: Goal) {
-        let cell = self.goals.entry(kind.clone()).or_default();
-        if cell.value.as_ref() != Some(&goal) {
-            cell.value = Some(goal);
-            self.changed.push(CellKey::Goal(kind.clone()));
+        let record = self.goals.entry(kind.clone()).or_default();
+        if record.value.as_ref() != Some(&goal) {
+            record.value = Some(goal);
+            self.changed.push(RecordKey::Goal(kind.clone()));
         }
     }
 
-    pub(super) fn set_wanted(&mut self, spot: &Spot, wanted: Wanted) {
-        self.row(spot).wanted.value = Some(wanted);
-        self.changed.push(CellKey::Wanted(spot.clone()));
+    pub(super) fn set_wanted(&mut self, placement: &Placement, wanted: Wanted) {
+        self.row(placement).wanted.value = Some(wanted);
+        self.changed.push(RecordKey::Wanted(placement.clone()));
     }
 
     /// Sets or ends the job of an instance, with the deadline of its phase.
-    pub(super) fn set_job(&mut self, now: Instant, spot: &Spot, job: Option<Job>) {
+    pub(super) fn set_job(&mut self, now: Instant, placement: &Placement, job: Option<Job>) {
         let due = job.as_ref().and_then(Job::wait).map(|wait| now.after(wait));
-        self.set_due(spot, due);
-        let row = self.row(spot);
+        self.set_due(placement, due);
+        let row = self.row(placement);
         if row.job.value.is_some() || job.is_some() {
             row.job.value = job;
-            self.changed.push(CellKey::Job(spot.clone()));
+            self.changed.push(RecordKey::Job(placement.clone()));
         }
     }
 
     /// Arms the deadline of an instance's job, or disarms it.
-    pub(super) fn set_due(&mut self, spot: &Spot, due: Option<Instant>) {
-        let row = self.rows.entry(spot.clone()).or_default();
+    pub(super) fn set_due(&mut self, placement: &Placement, due: Option<Instant>) {
+        let row = self.rows.entry(placement.clone()).or_default();
         if let Some(old) = core::mem::replace(&mut row.due, due) {
-            self.dues.remove(&(old, spot.clone()));
+            self.dues.remove(&(old, placement.clone()));
         }
-        self.dues.extend(due.map(|at| (at, spot.clone())));
+        self.dues.extend(due.map(|at| (at, placement.clone())));
     }
 
     /// Returns the first deadline.
@@ -159,69 +159,73 @@ impl Graph {
     }
 
     /// Removes and returns the next deadline that is over.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Spot> {
-        let (_, spot) = self.dues.first().filter(|(at, _)| *at <= now)?.clone();
-        self.set_due(&spot, None);
-        Some(spot)
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Placement> {
+        let (_, placement) = self.dues.first().filter(|(at, _)| *at <= now)?.clone();
+        self.set_due(&placement, None);
+        Some(placement)
     }
 
     /// Returns the records that were changed since the last look.
-    pub(super) fn take_changed(&mut self) -> Vec<CellKey> {
+    pub(super) fn take_changed(&mut self) -> Vec<RecordKey> {
         core::mem::take(&mut self.changed)
     }
 
     /// Returns the operations that write a record as it is now. There are none if Consul has it already, or if
     /// the record is of a later version.
-    pub(super) fn ops(&self, cell: &CellKey) -> Vec<Op> {
-        fn of<T: serde::Serialize>(key: &str, cell: Option<&Cell<T>>) -> Vec<Op> {
-            let Some(cell) = cell.filter(|cell| !cell.is_frozen) else { return Vec::new() };
-            match &cell.value {
-                Some(value) => [Op::cas(key, &stored::encode(value), cell.index)].into(),
-                None if cell.index > 0 => {
-                    [Op::check_index(key, cell.index), Op::delete(key)].into()
+    pub(super) fn ops(&self, record: &RecordKey) -> Vec<Op> {
+        fn of<T: serde::Serialize>(key: &str, record: Option<&Tracked<T>>) -> Vec<Op> {
+            let Some(record) = record.filter(|record| !record.is_frozen) else { return Vec::new() };
+            match &record.value {
+                Some(value) => [Op::cas(key, &stored::encode(value), record.index)].into(),
+                None if record.index > 0 => {
+                    [Op::check_index(key, record.index), Op::delete(key)].into()
                 }
                 None => Vec::new(),
             }
         }
-        let key = cell.key();
-        match cell {
-            CellKey::Goal(kind) => of(&key, self.goals.get(kind)),
-            CellKey::Wanted(spot) => of(&key, self.rows.get(spot).map(|row| &row.wanted)),
-            CellKey::Job(spot) => of(&key, self.rows.get(spot).map(|row| &row.job)),
+        let key = record.key();
+        match record {
+            RecordKey::Goal(kind) => of(&key, self.goals.get(kind)),
+            RecordKey::Wanted(placement) => {
+                of(&key, self.rows.get(placement).map(|row| &row.wanted))
+            }
+            RecordKey::Job(placement) => of(&key, self.rows.get(placement).map(|row| &row.job)),
         }
     }
 
     /// Records the index of a record that was written. Zero means that it was deleted.
-    pub(super) fn on_written(&mut self, cell: &CellKey, index: u64) {
-        match cell {
-            CellKey::Goal(kind) => {
+    pub(super) fn on_written(&mut self, record: &RecordKey, index: u64) {
+        match record {
+            RecordKey::Goal(kind) => {
                 self.goals.entry(kind.clone()).or_default().index = index;
             }
-            CellKey::Wanted(spot) => self.row(spot).wanted.index = index,
-            CellKey::Job(spot) => self.row(spot).job.index = index,
+            RecordKey::Wanted(placement) => self.row(placement).wanted.index = index,
+            RecordKey::Job(placement) => self.row(placement).job.index = index,
         }
     }
 
     // ---- queries ----------------------------------------------------------------------------------
 
     /// Returns all places of a type: the nodes that are known and belong to it.
-    pub(super) fn places(&self, kind: &TypeName) -> Vec<Spot> {
+    pub(super) fn places(&self, kind: &TypeName) -> Vec<Placement> {
         let Some(of) = self.types.get(kind) else { return Vec::new() };
         let nodes =
             self.nodes.iter().filter(|(name, node)| of.place.has(name.as_str(), &node.labels));
-        nodes.map(|(node, _)| Spot { node: node.clone(), kind: kind.clone() }).collect()
+        nodes.map(|(node, _)| Placement { node: node.clone(), kind: kind.clone() }).collect()
     }
 
     /// Returns all instances of a type.
-    pub(super) fn spots_of(&self, kind: &TypeName) -> Vec<Spot> {
-        self.rows.keys().filter(|spot| spot.kind == *kind).cloned().collect()
+    pub(super) fn placements_of(&self, kind: &TypeName) -> Vec<Placement> {
+        self.rows.keys().filter(|placement| placement.kind == *kind).cloned().collect()
     }
 
     /// Returns the instances on the same node whose types need this one's.
-    pub(super) fn dependents(&self, spot: &Spot) -> Vec<Spot> {
-        let needs =
-            |kind: &TypeName| self.types.get(kind).is_some_and(|of| of.needs.contains(&spot.kind));
-        let here = self.rows.keys().filter(|other| other.node == spot.node && needs(&other.kind));
+    pub(super) fn dependents(&self, placement: &Placement) -> Vec<Placement> {
+        let needs = |kind: &TypeName| {
+            self.types.get(kind).is_some_and(|of| of.needs.contains(&placement.kind))
+        };
+        let here =
+            self.rows.keys().filter(|other| other.node == placement.node && needs(&other.kind));
         here.cloned().collect()
     }
 }

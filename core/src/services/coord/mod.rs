@@ -22,15 +22,15 @@ use crate::base::time::{Next, Now};
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
 use crate::machine::{Kept, Limits, Output};
+use crate::services::facts::ServicesFact;
 use crate::services::model::keys;
 use crate::services::model::record::{Event, What};
-use crate::services::said::Said;
 use crate::store::lease::{self, Lease};
 use crate::store::watch::Watch;
 use context::{Call, CoordKinds, Cx, Timer};
 use effects::{Committing, Entry};
 use fact::Fact;
-use graph::{Graph, Spot};
+use graph::{Graph, Placement};
 use rules::RuleCx;
 
 /// The duration of a blocking query.
@@ -124,7 +124,7 @@ impl Coordinator {
     }
 
     /// Begins the work with the first input, fires the timers that are due, and commits what is ready.
-    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<Said>>) -> Next {
+    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) -> Next {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         if state.phase == Phase::New {
@@ -145,7 +145,12 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn on_reply(&mut self, now: Now, reply: &Reply, out: &mut Vec<Output<Said>>) {
+    pub(super) fn on_reply(
+        &mut self,
+        now: Now,
+        reply: &Reply,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         let Some(call) = cx.take(reply.id) else { return };
@@ -153,7 +158,7 @@ impl Coordinator {
         state.on_answer(&mut cx, call, outcome.answer());
     }
 
-    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<Said>>) {
+    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         if state.phase != Phase::Leaving && state.phase != Phase::Over {
@@ -239,8 +244,8 @@ impl State {
             let Some(((_, key), event)) = self.pending.pop_first() else { break };
             self.rule(cx, Some(key), |cx| rules::on_event(cx, &event));
         }
-        while let Some(spot) = self.graph.next_due(cx.now().mono) {
-            self.rule(cx, None, |cx| rules::on_due(cx, &spot));
+        while let Some(placement) = self.graph.next_due(cx.now().mono) {
+            self.rule(cx, None, |cx| rules::on_due(cx, &placement));
         }
         match self.graph.first_due() {
             Some(at) => cx.arm_at(Timer::Due, at),
@@ -258,22 +263,22 @@ impl State {
     ) {
         let mut facts = Vec::new();
         rule(&mut RuleCx { graph: &mut self.graph, now: cx.now(), facts: &mut facts });
-        let cells = self.graph.take_changed();
-        if event.is_some() || !cells.is_empty() {
-            self.entries.push_back(Entry { event, cells, facts });
+        let records = self.graph.take_changed();
+        if event.is_some() || !records.is_empty() {
+            self.entries.push_back(Entry { event, records, facts });
         } else {
             facts.into_iter().for_each(|fact| cx.emit(fact));
         }
     }
 
     /// Returns the instances that pending events are about.
-    fn spots_of_events(&self) -> Vec<Spot> {
-        let spot = |event: &Event| match &event.what {
+    fn placements_of_events(&self) -> Vec<Placement> {
+        let placement = |event: &Event| match &event.what {
             What::Changed { kind, .. } => {
-                Some(Spot { node: event.node.clone(), kind: kind.clone() })
+                Some(Placement { node: event.node.clone(), kind: kind.clone() })
             }
             What::Asked(_) | What::Defined { .. } => None,
         };
-        self.pending.values().filter_map(spot).collect()
+        self.pending.values().filter_map(placement).collect()
     }
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Call, Cx, Timer};
 use super::fact::Fact;
-use super::graph::{Cell, Graph, NodeView, Spot};
+use super::graph::{Graph, NodeView, Placement, Tracked};
 use super::{Phase, State, WATCH, rules};
 use crate::consul::json::{self, KvEntry};
 use crate::consul::op::Op;
@@ -47,7 +47,7 @@ impl<T> Read<T> {
     }
 }
 
-impl<T> From<(Read<T>, u64)> for Cell<T> {
+impl<T> From<(Read<T>, u64)> for Tracked<T> {
     fn from((read, index): (Read<T>, u64)) -> Self {
         let value = read.record();
         Self { is_frozen: value.is_none(), value, index }
@@ -93,15 +93,15 @@ impl State {
     /// Continues the jobs that were read, and looks at what no event tells.
     fn resume(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now().mono;
-        let jobs: Vec<Spot> = self.graph.rows.keys().cloned().collect();
-        for spot in jobs {
-            let row = self.graph.row(&spot);
+        let jobs: Vec<Placement> = self.graph.rows.keys().cloned().collect();
+        for placement in jobs {
+            let row = self.graph.row(&placement);
             let Some(job) = &mut row.job.value else { continue };
             job.history.read_at(now);
             let due = job.wait().map(|wait| now.after(wait));
-            self.graph.set_due(&spot, due);
+            self.graph.set_due(&placement, due);
         }
-        let skip = self.spots_of_events();
+        let skip = self.placements_of_events();
         self.rule(cx, None, |cx| rules::look_over(cx, &skip));
         let up = self.graph.nodes.iter().filter(|(_, node)| node.is_up);
         let up: Vec<NodeName> = up.map(|(name, _)| name.clone()).collect();
@@ -113,21 +113,21 @@ impl State {
     fn take(&mut self, cx: &mut Cx<'_>, entry: &KvEntry<'_>) {
         let (key, index) = (&*entry.key, entry.modify_index);
         if let Some((node, kind, side)) = keys::parse_instance(key) {
-            let spot = Spot { node, kind };
+            let placement = Placement { node, kind };
             match side {
                 Side::Wanted => {
-                    let cell = (self.read(cx, entry), index).into();
-                    self.graph.row(&spot).wanted = cell;
+                    let record = (self.read(cx, entry), index).into();
+                    self.graph.row(&placement).wanted = record;
                 }
                 Side::Observed => {
                     if let Read::Record(observed) = self.read(cx, entry) {
-                        self.graph.row(&spot).observed = observed;
+                        self.graph.row(&placement).observed = observed;
                     }
                 }
             }
         } else if let Some((node, kind)) = keys::parse_job(key) {
-            let cell = (self.read(cx, entry), index).into();
-            self.graph.row(&Spot { node, kind }).job = cell;
+            let record = (self.read(cx, entry), index).into();
+            self.graph.row(&Placement { node, kind }).job = record;
         } else if let Some(kind) = key.strip_prefix(keys::TYPES).and_then(TypeName::new) {
             let record = self.read(cx, entry).record();
             self.graph.types.extend(record.map(|record| (kind, record)));
@@ -135,8 +135,8 @@ impl State {
             let record: Option<ConfigRecord> = self.read(cx, entry).record();
             self.graph.stored.extend(record.map(|record| (kind, record.parameters)));
         } else if let Some(kind) = key.strip_prefix(keys::GOALS).and_then(TypeName::new) {
-            let cell = (self.read(cx, entry), index).into();
-            self.graph.goals.insert(kind, cell);
+            let record = (self.read(cx, entry), index).into();
+            self.graph.goals.insert(kind, record);
         } else if key.starts_with(keys::EVENTS) {
             self.take_event(cx, entry);
         }

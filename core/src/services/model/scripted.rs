@@ -102,7 +102,7 @@ pub struct CommandLine {
 
 /// The output of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct ActionOutput {
     /// Standard output.
     pub out: String,
     /// Standard error.
@@ -156,7 +156,7 @@ impl Script {
 
     /// Returns the meaning of an action that has ended with this code.
     #[must_use]
-    pub fn meaning(&self, action: Action, code: i32, said: &Said) -> Meaning {
+    pub fn meaning(&self, action: Action, code: i32, said: &ActionOutput) -> Meaning {
         match self {
             Self::Ocf { .. } => of_agent(action, code),
             Self::Systemd { .. } => of_unit(action, code, said),
@@ -165,7 +165,7 @@ impl Script {
 
     /// Returns the reason of a failed action, in words.
     #[must_use]
-    pub fn reason(&self, action: Action, code: i32, said: &Said) -> String {
+    pub fn reason(&self, action: Action, code: i32, said: &ActionOutput) -> String {
         let what = action.name();
         if let Self::Systemd { .. } = self
             && matches!(action, Action::Look | Action::Monitor)
@@ -224,7 +224,7 @@ const fn words(code: i32) -> &'static str {
 }
 
 /// Returns the meaning of the exit code and the output of `systemctl`.
-fn of_unit(action: Action, code: i32, said: &Said) -> Meaning {
+fn of_unit(action: Action, code: i32, said: &ActionOutput) -> Meaning {
     match action {
         Action::Start if code == 0 => Meaning::Good(None),
         Action::Start => Meaning::Failed(Class::NotStarted),
@@ -250,7 +250,7 @@ fn of_unit(action: Action, code: i32, said: &Said) -> Meaning {
 }
 
 /// Returns a property in the output of `systemctl show`.
-fn property<'s>(said: &'s Said, name: &str) -> Option<&'s str> {
+fn property<'s>(said: &'s ActionOutput, name: &str) -> Option<&'s str> {
     let mut pairs = said.out.lines().filter_map(|line| line.split_once('='));
     pairs.find(|(of, _)| *of == name).map(|(_, value)| value.trim())
 }
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn h33_the_exit_codes_of_an_agent_have_their_meaning() {
         let ocf = Script::Ocf { agent: "heartbeat:Dummy".into(), parameters: Values::new() };
-        let of = |action, code| ocf.meaning(action, code, &Said::default());
+        let of = |action, code| ocf.meaning(action, code, &ActionOutput::default());
         for (action, code, meaning) in [
             (Action::Start, 0, Meaning::Good(None)),
             (Action::Start, 1, Meaning::Failed(Class::NotStarted)),
@@ -279,7 +279,7 @@ mod tests {
             assert_eq!(of(action, code), meaning, "{action:?} {code}");
         }
         let err = "x\nocf-exit-reason:no such address\nbye\n".into();
-        let said = Said { err, ..Said::default() };
+        let said = ActionOutput { err, ..ActionOutput::default() };
         assert_eq!(
             ocf.reason(Action::Start, 1, &said),
             "start: generic error (1): no such address"
@@ -304,18 +304,18 @@ mod tests {
     #[test]
     fn a_unit_that_another_manager_restarts_is_refused() {
         let unit = Script::Systemd { unit: "x.service".into() };
-        let show = |state: &str, restart: &str| Said {
+        let show = |state: &str, restart: &str| ActionOutput {
             out: format!(
                 "Restart={restart}\nMainPID=7\nLoadState=loaded\nActiveState={state}\nResult=success\n"
             ),
             err: String::new(),
         };
-        let of = |said: &Said| unit.meaning(Action::Monitor, 0, said);
+        let of = |said: &ActionOutput| unit.meaning(Action::Monitor, 0, said);
         assert_eq!(of(&show("active", "no")), Meaning::Good(Some(7)));
         assert_eq!(of(&show("failed", "no")), Meaning::NotRunning);
         let two = show("active", "always");
         assert_eq!(of(&two), Meaning::Failed(Class::Config));
         assert!(unit.reason(Action::Look, 0, &two).contains("two managers"));
-        assert_eq!(of(&Said::default()), Meaning::Failed(Class::Config));
+        assert_eq!(of(&ActionOutput::default()), Meaning::Failed(Class::Config));
     }
 }

@@ -1,7 +1,7 @@
 //! The context of the node's handlers.
 
 use crate::machine::{self, Kinds, Named, Output};
-use crate::services::said::Said;
+use crate::services::facts::ServicesFact;
 use crate::store::lease;
 
 /// The number of an instance in timers.
@@ -83,7 +83,7 @@ pub(super) struct NodeKinds;
 impl Kinds for NodeKinds {
     type Continuation = Call;
     type Timer = Timer;
-    type Output = Output<Said>;
+    type Output = Output<ServicesFact>;
     type Shared = ();
 }
 

@@ -19,7 +19,7 @@ use crate::keeper::name::InstanceId;
 use crate::services::model::class::Class;
 use crate::services::model::launch::Launch;
 use crate::services::model::record::{Observed, Reason, State, Want, Wanted};
-use crate::services::model::scripted::{Action, Said};
+use crate::services::model::scripted::{Action, ActionOutput};
 
 /// The row of one type on this node.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) struct Live {
     pub(super) said: Box<str>,
     /// The action of the helper, and its output, for a scripted instance.
     pub(super) action: Option<Action>,
-    pub(super) output: Said,
+    pub(super) output: ActionOutput,
 }
 
 /// The stage of a living instance.
@@ -302,7 +302,7 @@ impl Instance {
 
 impl Live {
     fn new(id: InstanceId, serial: u64, stage: Stage, launch: Option<Box<Launch>>) -> Self {
-        let (said, output) = ("".into(), Said::default());
+        let (said, output) = ("".into(), ActionOutput::default());
         Self { id, serial, stage, launch, ready_at: None, probe: None, said, action: None, output }
     }
 

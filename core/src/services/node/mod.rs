@@ -19,11 +19,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::fact::Fact;
+use super::facts::ServicesFact;
 use super::model::keys;
 use super::model::name::{NodeName, TypeName};
 use super::model::place::Labels;
 use super::model::record::NodeRecord;
-use super::said::Said;
 use crate::base::id::{AskId, CallId, ExecId};
 use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
@@ -166,7 +166,7 @@ impl Node {
     }
 
     /// Begins the work with the first input, and fires the timers that are due.
-    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<Said>>) -> Next {
+    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) -> Next {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         if state.phase == Phase::New {
@@ -187,7 +187,12 @@ impl Node {
         }
     }
 
-    pub(super) fn on_reply(&mut self, now: Now, reply: &Reply, out: &mut Vec<Output<Said>>) {
+    pub(super) fn on_reply(
+        &mut self,
+        now: Now,
+        reply: &Reply,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
         let Self { kept, state } = self;
         let mut cx = kept.cx(now, out);
         let Some(call) = cx.take(reply.id) else { return };
@@ -199,19 +204,24 @@ impl Node {
         &mut self,
         now: Now,
         event: keeper_port::Event,
-        out: &mut Vec<Output<Said>>,
+        out: &mut Vec<Output<ServicesFact>>,
     ) {
         let Self { kept, state } = self;
         state.on_keeper(&mut kept.cx(now, out), event);
     }
 
-    pub(super) fn on_exec(&mut self, now: Now, event: exec::Event, out: &mut Vec<Output<Said>>) {
+    pub(super) fn on_exec(
+        &mut self,
+        now: Now,
+        event: exec::Event,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
         let Self { kept, state } = self;
         state.on_exec(&mut kept.cx(now, out), event);
     }
 
     /// Begins to leave: the instances continue to run.
-    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<Said>>) {
+    pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) {
         let Self { kept, state } = self;
         state.stop(&mut kept.cx(now, out));
     }

@@ -6,12 +6,12 @@
 
 use super::{RuleCx, SLACK, StartOf};
 use crate::services::coord::fact::Fact;
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::policy::History;
 use crate::services::model::record::{Job, Phase, Wanted};
 
-pub(in crate::services::coord) fn on_due(cx: &mut RuleCx<'_>, spot: &Spot) {
-    let row = cx.graph.row(spot);
+pub(in crate::services::coord) fn on_due(cx: &mut RuleCx<'_>, placement: &Placement) {
+    let row = cx.graph.row(placement);
     let (Some(job), Some(wanted)) = (row.job.value.clone(), row.wanted.value.clone()) else {
         return;
     };
@@ -20,35 +20,35 @@ pub(in crate::services::coord) fn on_due(cx: &mut RuleCx<'_>, spot: &Spot) {
             let Job { history, trying, .. } = job;
             let Wanted { launch, given, .. } = wanted;
             let why = "the delay of its restart is over".into();
-            cx.start(spot, StartOf { launch, given, history, trying, why });
+            cx.start(placement, StartOf { launch, given, history, trying, why });
         }
         Phase::GivenUp => {
             let Wanted { launch, given, .. } = wanted;
             let (history, trying) = (History::default(), None);
             let why = "it is tried again".into();
-            cx.start(spot, StartOf { launch, given, history, trying, why });
+            cx.start(placement, StartOf { launch, given, history, trying, why });
         }
         Phase::Settling => {
             if job.trying.is_some() {
-                let (kind, node) = (spot.kind.clone(), spot.node.clone());
+                let (kind, node) = (placement.kind.clone(), placement.node.clone());
                 cx.say(Fact::Current { kind, node, revision: wanted.launch.revision });
             }
-            cx.set_job(spot, None);
+            cx.set_job(placement, None);
         }
-        Phase::Starting | Phase::Stopping if !cx.is_up(&spot.node) => {
+        Phase::Starting | Phase::Stopping if !cx.is_up(&placement.node) => {
             // The node reports when it is back.
             let at = cx.now.mono.after(SLACK);
-            cx.graph.set_due(spot, Some(at));
+            cx.graph.set_due(placement, Some(at));
         }
         Phase::Starting => {
-            overdue(cx, spot, "has not started in time, and the node does not say why")
+            overdue(cx, placement, "has not started in time, and the node does not say why")
         }
-        Phase::Stopping => overdue(cx, spot, "has not stopped in time"),
+        Phase::Stopping => overdue(cx, placement, "has not stopped in time"),
         Phase::Needs | Phase::Dependents => {}
     }
 }
 
-fn overdue(cx: &mut RuleCx<'_>, spot: &Spot, what: &'static str) {
-    let (kind, node) = (spot.kind.clone(), spot.node.clone());
+fn overdue(cx: &mut RuleCx<'_>, placement: &Placement, what: &'static str) {
+    let (kind, node) = (placement.kind.clone(), placement.node.clone());
     cx.say(Fact::Overdue { kind, node, what });
 }

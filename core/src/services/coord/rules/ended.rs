@@ -13,60 +13,65 @@ use alloc::string::String;
 
 use super::{RuleCx, StartOf};
 use crate::services::coord::fact::Fact;
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::class::Class;
 use crate::services::model::policy::{History, Policy, Response, Restart};
 use crate::services::model::record::{Job, Observed, Phase, Trying, Want, Wanted};
 
-pub(super) fn on_ended(cx: &mut RuleCx<'_>, spot: &Spot) {
-    let row = cx.graph.row(spot);
+pub(super) fn on_ended(cx: &mut RuleCx<'_>, placement: &Placement) {
+    let row = cx.graph.row(placement);
     let Some(wanted) = row.wanted.value.clone() else { return };
-    let (observed, is_down, phase) = (row.observed.clone(), row.is_down(), cx.phase(spot));
+    let (observed, is_down, phase) = (row.observed.clone(), row.is_down(), cx.phase(placement));
     match wanted.want {
-        Want::Stopped if is_down && phase == Some(Phase::Stopping) => cx.set_job(spot, None),
+        Want::Stopped if is_down && phase == Some(Phase::Stopping) => cx.set_job(placement, None),
         Want::Stopped | Want::Resting => {}
         // The delay of this end is running already.
         Want::Running if matches!(phase, Some(Phase::Delay | Phase::Dependents)) => {}
-        Want::Running => on_unwanted_end(cx, spot, wanted, &observed),
+        Want::Running => on_unwanted_end(cx, placement, wanted, &observed),
     }
 }
 
-fn on_unwanted_end(cx: &mut RuleCx<'_>, spot: &Spot, wanted: Wanted, observed: &Observed) {
-    let rules = cx.graph.types.get(&spot.kind).map_or_else(Restart::default, |of| of.restart);
+fn on_unwanted_end(
+    cx: &mut RuleCx<'_>,
+    placement: &Placement,
+    wanted: Wanted,
+    observed: &Observed,
+) {
+    let rules = cx.graph.types.get(&placement.kind).map_or_else(Restart::default, |of| of.restart);
     let class = observed.reason.as_ref().map(|reason| reason.class);
     let text = observed.reason.as_ref().map_or("it has ended", |reason| &reason.text);
     let is_success = class == Some(Class::Clean);
-    let job = cx.graph.row(spot).job.value.clone();
+    let job = cx.graph.row(placement).job.value.clone();
     let (mut history, trying) = job.map_or_else(Default::default, |job| (job.history, job.trying));
     match rules.policy {
-        Policy::Never => return rest(cx, spot, &format!("{text}; the policy is never")),
-        Policy::OnFailure if is_success => return rest(cx, spot, text),
+        Policy::Never => return rest(cx, placement, &format!("{text}; the policy is never")),
+        Policy::OnFailure if is_success => return rest(cx, placement, text),
         Policy::OnFailure | Policy::Always => {}
     }
     if class == Some(Class::NotStopped) {
-        return rest(cx, spot, text);
+        return rest(cx, placement, text);
     }
     if class == Some(Class::Config) && trying.is_none() {
-        return give_up(cx, spot, &rules, text);
+        return give_up(cx, placement, &rules, text);
     }
     if class == Some(Class::Reboot) {
-        return again(cx, spot, wanted, (history, trying), text);
+        return again(cx, placement, wanted, (history, trying), text);
     }
     if let Some(trying) = trying {
-        return on_try_failed(cx, spot, wanted, (history, trying, rules), text);
+        return on_try_failed(cx, placement, wanted, (history, trying, rules), text);
     }
     let lived = observed.lived_ms;
     if lived.is_some_and(|lived| lived >= rules.stable.millis()) {
         history.clear();
-        return again(cx, spot, wanted, (history, None), text);
+        return again(cx, placement, wanted, (history, None), text);
     }
-    respond(cx, spot, wanted, (history, None), (&rules, lived.is_some(), text));
+    respond(cx, placement, wanted, (history, None), (&rules, lived.is_some(), text));
 }
 
 /// A new configuration has failed.
 fn on_try_failed(
     cx: &mut RuleCx<'_>,
-    spot: &Spot,
+    placement: &Placement,
     wanted: Wanted,
     (history, trying, rules): (History, Trying, Restart),
     text: &str,
@@ -74,62 +79,62 @@ fn on_try_failed(
     let failures = trying.failures + 1;
     if failures < rules.attempts {
         let trying = Some(Trying { failures, ..trying });
-        return respond(cx, spot, wanted, (history, trying), (&rules, true, text));
+        return respond(cx, placement, wanted, (history, trying), (&rules, true, text));
     }
     let why = format!("{} failed {failures} times: {text}", wanted.launch.revision);
-    let (kind, node) = (spot.kind.clone(), spot.node.clone());
+    let (kind, node) = (placement.kind.clone(), placement.node.clone());
     cx.say(Fact::Returned { kind, node, why: why.as_str().into() });
     let wanted = Wanted { launch: trying.last, ..wanted };
-    again(cx, spot, wanted, (History::default(), None), &why);
+    again(cx, placement, wanted, (History::default(), None), &why);
 }
 
 /// Counts a short life and responds to it.
 fn respond(
     cx: &mut RuleCx<'_>,
-    spot: &Spot,
+    placement: &Placement,
     wanted: Wanted,
     (mut history, trying): (History, Option<Trying>),
     (rules, had_run, text): (&Restart, bool, &str),
 ) {
-    let (kind, node) = (spot.kind.clone(), spot.node.clone());
+    let (kind, node) = (placement.kind.clone(), placement.node.clone());
     match history.on_short_life(cx.now.mono, rules, had_run) {
         Response::Again(delay) if delay.is_zero() => {
-            again(cx, spot, wanted, (history, trying), text)
+            again(cx, placement, wanted, (history, trying), text)
         }
         Response::Again(delay) => {
             let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             cx.say(Fact::Delays { kind, node, ms });
             let job = Job { history, trying, ..cx.job(Phase::Delay, Some(delay)) };
-            cx.set_job(spot, Some(job));
+            cx.set_job(placement, Some(job));
         }
         Response::GiveUp => {
             let limit = String::from(rules.give_up);
             let why = format!("{limit} lives were too short; the last one: {text}");
-            give_up(cx, spot, rules, &why);
+            give_up(cx, placement, rules, &why);
         }
     }
 }
 
-fn give_up(cx: &mut RuleCx<'_>, spot: &Spot, rules: &Restart, why: &str) {
-    let (kind, node) = (spot.kind.clone(), spot.node.clone());
+fn give_up(cx: &mut RuleCx<'_>, placement: &Placement, rules: &Restart, why: &str) {
+    let (kind, node) = (placement.kind.clone(), placement.node.clone());
     cx.say(Fact::GaveUp { kind, node, why: why.into() });
-    cx.unwant(spot, Want::Resting, why);
+    cx.unwant(placement, Want::Resting, why);
     let job = cx.job(Phase::GivenUp, Some(rules.try_again.0));
-    cx.set_job(spot, Some(job));
+    cx.set_job(placement, Some(job));
 }
 
 fn again(
     cx: &mut RuleCx<'_>,
-    spot: &Spot,
+    placement: &Placement,
     wanted: Wanted,
     (history, trying): (History, Option<Trying>),
     text: &str,
 ) {
     let Wanted { launch, given, .. } = wanted;
-    cx.start(spot, StartOf { launch, given, history, trying, why: text.into() });
+    cx.start(placement, StartOf { launch, given, history, trying, why: text.into() });
 }
 
-fn rest(cx: &mut RuleCx<'_>, spot: &Spot, why: &str) {
-    cx.unwant(spot, Want::Resting, why);
-    cx.set_job(spot, None);
+fn rest(cx: &mut RuleCx<'_>, placement: &Placement, why: &str) {
+    cx.unwant(placement, Want::Resting, why);
+    cx.set_job(placement, None);
 }

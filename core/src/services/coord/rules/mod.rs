@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::fact::Fact;
-use super::graph::{Graph, Spot};
+use super::graph::{Graph, Placement};
 use crate::base::time::Now;
 use crate::services::model::form;
 use crate::services::model::launch::Launch;
@@ -50,8 +50,8 @@ pub(super) struct RuleCx<'a> {
 pub(super) fn on_event(cx: &mut RuleCx<'_>, event: &Event) {
     match &event.what {
         What::Changed { kind, observed } => {
-            let spot = Spot { node: event.node.clone(), kind: kind.clone() };
-            changed::on_changed(cx, &spot, observed);
+            let placement = Placement { node: event.node.clone(), kind: kind.clone() };
+            changed::on_changed(cx, &placement, observed);
         }
         What::Asked(ask) => match ask.verb {
             Verb::Start => start::on_asked(cx, ask),
@@ -85,33 +85,33 @@ impl RuleCx<'_> {
         self.facts.push(fact);
     }
 
-    fn cannot(&mut self, spot: &Spot, why: &str) {
-        let why = format!("on {}: {why}", spot.node).into();
-        self.say(Fact::CannotDo { kind: spot.kind.clone(), why });
+    fn cannot(&mut self, placement: &Placement, why: &str) {
+        let why = format!("on {}: {why}", placement.node).into();
+        self.say(Fact::CannotDo { kind: placement.kind.clone(), why });
     }
 
     /// Wants one more start of an instance.
-    fn start(&mut self, spot: &Spot, of: StartOf) {
+    fn start(&mut self, placement: &Placement, of: StartOf) {
         let (at, now) = (self.at(), self.now.mono);
-        let row = self.graph.row(spot);
+        let row = self.graph.row(placement);
         let serial = row.serial().max(row.observed.serial) + 1;
         let StartOf { launch, given, history, trying, why } = of;
         // An instance that lives is stopped first.
         let wait = launch.start_within() + launch.stop_within() + SLACK;
-        let (kind, node) = (spot.kind.clone(), spot.node.clone());
+        let (kind, node) = (placement.kind.clone(), placement.node.clone());
         self.say(Fact::Wants { kind, node, serial, why: why.as_str().into() });
         let wanted =
             Wanted { v: form(), want: Want::Running, serial, launch, given, why: why.into(), at };
-        self.graph.set_wanted(spot, wanted);
+        self.graph.set_wanted(placement, wanted);
         let job = Job { history, trying, ..self.job(Phase::Starting, Some(wait)) };
-        self.graph.set_job(now, spot, Some(job));
+        self.graph.set_job(now, placement, Some(job));
     }
 
     /// Wants an instance not to run, with the launch that it has.
-    fn unwant(&mut self, spot: &Spot, want: Want, why: &str) {
+    fn unwant(&mut self, placement: &Placement, want: Want, why: &str) {
         let at = self.at();
-        if let Some(wanted) = self.graph.row(spot).wanted.value.clone() {
-            self.graph.set_wanted(spot, Wanted { want, why: why.into(), at, ..wanted });
+        if let Some(wanted) = self.graph.row(placement).wanted.value.clone() {
+            self.graph.set_wanted(placement, Wanted { want, why: why.into(), at, ..wanted });
         }
     }
 
@@ -128,13 +128,13 @@ impl RuleCx<'_> {
         }
     }
 
-    fn set_job(&mut self, spot: &Spot, job: Option<Job>) {
-        self.graph.set_job(self.now.mono, spot, job);
+    fn set_job(&mut self, placement: &Placement, job: Option<Job>) {
+        self.graph.set_job(self.now.mono, placement, job);
     }
 
     /// Returns the phase of an instance's job.
-    fn phase(&self, spot: &Spot) -> Option<Phase> {
-        let row = self.graph.rows.get(spot)?;
+    fn phase(&self, placement: &Placement) -> Option<Phase> {
+        let row = self.graph.rows.get(placement)?;
         row.job.value.as_ref().map(|job| job.phase)
     }
 
@@ -143,17 +143,17 @@ impl RuleCx<'_> {
     }
 
     /// Resolves the launch of an instance from its type.
-    fn resolve(&self, spot: &Spot, given: &Given) -> Result<Box<Launch>, String> {
-        let of = self.graph.types.get(&spot.kind).ok_or("the type is not defined")?;
+    fn resolve(&self, placement: &Placement, given: &Given) -> Result<Box<Launch>, String> {
+        let of = self.graph.types.get(&placement.kind).ok_or("the type is not defined")?;
         let none = Given::new();
-        let stored = self.graph.stored.get(&spot.kind).unwrap_or(&none);
-        let launch = Launch::resolve(of, &spot.node, given, stored);
+        let stored = self.graph.stored.get(&placement.kind).unwrap_or(&none);
+        let launch = Launch::resolve(of, &placement.node, given, stored);
         launch.map(Box::new).map_err(|why| why.join("; "))
     }
 
     /// Tries a configuration on an instance that is wanted to run, unless it has it already.
-    fn try_launch(&mut self, spot: &Spot, launch: Box<Launch>, given: &Given) {
-        let row = self.graph.row(spot);
+    fn try_launch(&mut self, placement: &Placement, launch: Box<Launch>, given: &Given) {
+        let row = self.graph.row(placement);
         let Some(wanted) = row.wanted.value.clone() else { return };
         if wanted.launch.revision == launch.revision {
             return;
@@ -169,6 +169,6 @@ impl RuleCx<'_> {
         let trying = last.map(|last| Trying { failures: 0, last });
         let why = format!("configuration {} is tried", launch.revision);
         let (given, history) = (given.clone(), History::default());
-        self.start(spot, StartOf { launch, given, history, trying, why });
+        self.start(placement, StartOf { launch, given, history, trying, why });
     }
 }

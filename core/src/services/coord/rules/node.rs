@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{RuleCx, start};
 use crate::services::coord::fact::Fact;
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::name::{NodeName, TypeName};
 
 pub(in crate::services::coord) fn on_up(cx: &mut RuleCx<'_>, node: &NodeName, was_up: bool) {
@@ -22,9 +22,9 @@ pub(in crate::services::coord) fn on_up(cx: &mut RuleCx<'_>, node: &NodeName, wa
 pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName) {
     let kinds: Vec<TypeName> = cx.graph.types.keys().cloned().collect();
     for kind in kinds {
-        let spot = Spot { node: node.clone(), kind };
-        if cx.graph.places(&spot.kind).contains(&spot) {
-            fill(cx, &spot);
+        let placement = Placement { node: node.clone(), kind };
+        if cx.graph.places(&placement.kind).contains(&placement) {
+            fill(cx, &placement);
         }
     }
 }
@@ -34,11 +34,11 @@ pub(in crate::services::coord) fn on_down(cx: &mut RuleCx<'_>, node: &NodeName) 
 }
 
 /// Starts an instance if its type is to run, and nothing was ever wanted of it here.
-pub(super) fn fill(cx: &mut RuleCx<'_>, spot: &Spot) {
-    let goal = cx.graph.goals.get(&spot.kind).and_then(|cell| cell.value.as_ref());
+pub(super) fn fill(cx: &mut RuleCx<'_>, placement: &Placement) {
+    let goal = cx.graph.goals.get(&placement.kind).and_then(|record| record.value.as_ref());
     let Some(given) = goal.filter(|goal| goal.run).map(|goal| goal.given.clone()) else { return };
-    let is_new = cx.graph.rows.get(spot).is_none_or(|row| row.wanted.value.is_none());
-    if is_new && cx.phase(spot).is_none() && cx.is_up(&spot.node) {
-        start::begin(cx, spot, &given, "the type is to run on this node");
+    let is_new = cx.graph.rows.get(placement).is_none_or(|row| row.wanted.value.is_none());
+    if is_new && cx.phase(placement).is_none() && cx.is_up(&placement.node) {
+        start::begin(cx, placement, &given, "the type is to run on this node");
     }
 }

@@ -17,24 +17,24 @@ pub(super) fn on_defined(cx: &mut RuleCx<'_>, record: &TypeRecord, stored: &Give
     cx.graph.types.insert(kind.clone(), record.clone());
     cx.graph.stored.insert(kind.clone(), stored.clone());
     let places = cx.graph.places(kind);
-    for spot in cx.graph.spots_of(kind) {
-        if !places.contains(&spot) && cx.graph.nodes.contains_key(&spot.node) {
-            stop::end(cx, &spot, "the node is no more in the type's place");
+    for placement in cx.graph.placements_of(kind) {
+        if !places.contains(&placement) && cx.graph.nodes.contains_key(&placement.node) {
+            stop::end(cx, &placement, "the node is no more in the type's place");
             continue;
         }
-        let row = cx.graph.row(&spot);
+        let row = cx.graph.row(&placement);
         let given = row.wanted.value.as_ref().map(|wanted| wanted.given.clone());
         let (Some(given), is_wanted) = (given, row.is_wanted()) else { continue };
-        if cx.phase(&spot) == Some(Phase::GivenUp) {
-            start::begin(cx, &spot, &given, "the type was changed");
+        if cx.phase(&placement) == Some(Phase::GivenUp) {
+            start::begin(cx, &placement, &given, "the type was changed");
         } else if is_wanted {
-            match cx.resolve(&spot, &given) {
-                Ok(launch) => cx.try_launch(&spot, launch, &given),
-                Err(why) => cx.cannot(&spot, &format!("it keeps its configuration: {why}")),
+            match cx.resolve(&placement, &given) {
+                Ok(launch) => cx.try_launch(&placement, launch, &given),
+                Err(why) => cx.cannot(&placement, &format!("it keeps its configuration: {why}")),
             }
         }
     }
-    for spot in places {
-        node::fill(cx, &spot);
+    for placement in places {
+        node::fill(cx, &placement);
     }
 }

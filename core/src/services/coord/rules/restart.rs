@@ -8,26 +8,29 @@
 use alloc::format;
 
 use super::{RuleCx, StartOf, by, start};
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::policy::History;
 use crate::services::model::record::Ask;
 
 pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
-    let spots = match &ask.node {
-        Some(node) => [Spot { node: node.clone(), kind: ask.kind.clone() }].into(),
-        None => cx.graph.spots_of(&ask.kind),
+    let placements = match &ask.node {
+        Some(node) => [Placement { node: node.clone(), kind: ask.kind.clone() }].into(),
+        None => cx.graph.placements_of(&ask.kind),
     };
     let why = format!("restarted by {}", by(ask));
-    for spot in spots {
-        let Some(row) = cx.graph.rows.get(&spot) else { continue };
+    for placement in placements {
+        let Some(row) = cx.graph.rows.get(&placement) else { continue };
         let Some(wanted) = row.wanted.value.clone() else { continue };
         if !row.is_wanted() {
-            start::begin(cx, &spot, &wanted.given, &why);
-        } else if ask.serials.get(spot.node.as_str()).is_none_or(|serial| *serial == wanted.serial)
+            start::begin(cx, &placement, &wanted.given, &why);
+        } else if ask
+            .serials
+            .get(placement.node.as_str())
+            .is_none_or(|serial| *serial == wanted.serial)
         {
             let trying = row.job.value.as_ref().and_then(|job| job.trying.clone());
             let (launch, given, history) = (wanted.launch, wanted.given, History::default());
-            cx.start(&spot, StartOf { launch, given, history, trying, why: why.clone() });
+            cx.start(&placement, StartOf { launch, given, history, trying, why: why.clone() });
         }
     }
 }

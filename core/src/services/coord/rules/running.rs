@@ -5,25 +5,25 @@
 //! - The starts that wait for it continue.
 
 use super::{RuleCx, start};
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::record::{Job, Phase};
 
-pub(super) fn on_running(cx: &mut RuleCx<'_>, spot: &Spot) {
-    let job = cx.graph.row(spot).job.value.clone();
+pub(super) fn on_running(cx: &mut RuleCx<'_>, placement: &Placement) {
+    let job = cx.graph.row(placement).job.value.clone();
     match job {
         Some(job) if job.phase == Phase::Starting => {
             let is_new = job.history == Default::default() && job.trying.is_none();
-            let stable = cx.graph.types.get(&spot.kind).map(|of| of.restart.stable.0);
+            let stable = cx.graph.types.get(&placement.kind).map(|of| of.restart.stable.0);
             // Without a past there is nothing to wait for.
             let next = stable.filter(|_| !is_new).map(|stable| {
                 let Job { history, trying, .. } = job;
                 Job { history, trying, ..cx.job(Phase::Settling, Some(stable)) }
             });
-            cx.set_job(spot, next);
+            cx.set_job(placement, next);
         }
         Some(_) | None => {}
     }
-    if cx.graph.row(spot).runs() {
-        start::on_need_met(cx, spot);
+    if cx.graph.row(placement).runs() {
+        start::on_need_met(cx, placement);
     }
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use super::{RuleCx, StartOf, by};
 use crate::services::coord::fact::Fact;
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::form;
 use crate::services::model::name::TypeName;
 use crate::services::model::parameters::Given;
@@ -25,75 +25,78 @@ pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
         return cx.say(Fact::CannotDo { kind: kind.clone(), why });
     }
     let places = cx.graph.places(kind);
-    let spots = match &ask.node {
+    let placements = match &ask.node {
         None => {
             let given = ask.given.clone();
             cx.graph.set_goal(kind, Goal { v: form(), run: true, given });
             places
         }
         Some(node) => {
-            let spot = Spot { node: node.clone(), kind: kind.clone() };
-            if !places.contains(&spot) {
-                return cx.cannot(&spot, "the node is not known, or not in the type's place");
+            let placement = Placement { node: node.clone(), kind: kind.clone() };
+            if !places.contains(&placement) {
+                return cx.cannot(&placement, "the node is not known, or not in the type's place");
             }
-            [spot].into()
+            [placement].into()
         }
     };
     let why = format!("started by {}", by(ask));
-    for spot in spots {
-        begin(cx, &spot, &ask.given, &why);
+    for placement in placements {
+        begin(cx, &placement, &ask.given, &why);
     }
 }
 
 /// Begins the start of an instance and of all that it needs.
-pub(super) fn begin(cx: &mut RuleCx<'_>, spot: &Spot, given: &Given, why: &str) {
-    let launch = match cx.resolve(spot, given) {
+pub(super) fn begin(cx: &mut RuleCx<'_>, placement: &Placement, given: &Given, why: &str) {
+    let launch = match cx.resolve(placement, given) {
         Ok(launch) => launch,
-        Err(why) => return cx.cannot(spot, &why),
+        Err(why) => return cx.cannot(placement, &why),
     };
-    if is_under_way(cx, spot) {
-        return cx.try_launch(spot, launch, given);
+    if is_under_way(cx, placement) {
+        return cx.try_launch(placement, launch, given);
     }
-    let missing = missing_needs(cx, spot);
-    let is_waiting = cx.phase(spot) == Some(Phase::Needs);
+    let missing = missing_needs(cx, placement);
+    let is_waiting = cx.phase(placement) == Some(Phase::Needs);
     if !missing.is_empty() && !is_waiting {
         let job = Job { given: given.clone(), ..cx.job(Phase::Needs, None) };
-        cx.set_job(spot, Some(job));
+        cx.set_job(placement, Some(job));
     }
     for need in &missing {
         // The waiting job is set before, so two types that need each other do not go round in a circle.
         if cx.phase(need) != Some(Phase::Needs) {
-            begin(cx, need, &Given::new(), &format!("{} needs it", spot.kind));
+            begin(cx, need, &Given::new(), &format!("{} needs it", placement.kind));
         }
     }
     if missing.is_empty() {
         let (given, history, trying) = (given.clone(), History::default(), None);
-        cx.start(spot, StartOf { launch, given, history, trying, why: why.into() });
+        cx.start(placement, StartOf { launch, given, history, trying, why: why.into() });
     }
 }
 
 /// Continues the starts on a node that wait for this type.
-pub(super) fn on_need_met(cx: &mut RuleCx<'_>, met: &Spot) {
-    for spot in cx.graph.dependents(met) {
-        if cx.phase(&spot) == Some(Phase::Needs) {
-            let job = cx.graph.row(&spot).job.value.clone();
+pub(super) fn on_need_met(cx: &mut RuleCx<'_>, met: &Placement) {
+    for placement in cx.graph.dependents(met) {
+        if cx.phase(&placement) == Some(Phase::Needs) {
+            let job = cx.graph.row(&placement).job.value.clone();
             let given = job.map(|job| job.given).unwrap_or_default();
-            begin(cx, &spot, &given, &format!("{} runs", met.kind));
+            begin(cx, &placement, &given, &format!("{} runs", met.kind));
         }
     }
 }
 
 /// Returns whether an instance runs or is about to, so that another start would change nothing.
-fn is_under_way(cx: &RuleCx<'_>, spot: &Spot) -> bool {
-    let Some(row) = cx.graph.rows.get(spot).filter(|row| row.is_wanted()) else { return false };
+fn is_under_way(cx: &RuleCx<'_>, placement: &Placement) -> bool {
+    let Some(row) = cx.graph.rows.get(placement).filter(|row| row.is_wanted()) else {
+        return false;
+    };
     let is_pending = row.observed.serial < row.serial();
     is_pending || !matches!(row.observed.state, State::Absent | State::Failed)
 }
 
 /// Returns the instances that this one needs and that do not run.
-fn missing_needs(cx: &RuleCx<'_>, spot: &Spot) -> Vec<Spot> {
+fn missing_needs(cx: &RuleCx<'_>, placement: &Placement) -> Vec<Placement> {
     let needs: Box<[TypeName]> =
-        cx.graph.types.get(&spot.kind).map_or_else(Box::default, |of| of.needs.clone());
-    let spots = needs.iter().map(|kind| Spot { node: spot.node.clone(), kind: kind.clone() });
-    spots.filter(|need| !cx.graph.rows.get(need).is_some_and(|row| row.runs())).collect()
+        cx.graph.types.get(&placement.kind).map_or_else(Box::default, |of| of.needs.clone());
+    let placements =
+        needs.iter().map(|kind| Placement { node: placement.node.clone(), kind: kind.clone() });
+    placements.filter(|need| !cx.graph.rows.get(need).is_some_and(|row| row.runs())).collect()
 }

@@ -8,67 +8,67 @@ use alloc::format;
 
 use super::{RuleCx, SLACK, by};
 use crate::services::coord::fact::Fact;
-use crate::services::coord::graph::Spot;
+use crate::services::coord::graph::Placement;
 use crate::services::model::form;
 use crate::services::model::record::{Ask, Goal, Phase, State, Want};
 
 pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
     let kind = &ask.kind;
-    let spots = match &ask.node {
-        Some(node) => [Spot { node: node.clone(), kind: kind.clone() }].into(),
+    let placements = match &ask.node {
+        Some(node) => [Placement { node: node.clone(), kind: kind.clone() }].into(),
         None => {
-            let goal = cx.graph.goals.get(kind).and_then(|cell| cell.value.clone());
+            let goal = cx.graph.goals.get(kind).and_then(|record| record.value.clone());
             if let Some(goal) = goal {
                 cx.graph.set_goal(kind, Goal { v: form(), run: false, ..goal });
             }
-            cx.graph.spots_of(kind)
+            cx.graph.placements_of(kind)
         }
     };
     let why = format!("stopped by {}", by(ask));
-    for spot in spots {
-        end(cx, &spot, &why);
+    for placement in placements {
+        end(cx, &placement, &why);
     }
 }
 
 /// Begins the stop of an instance and of all that need it.
-pub(super) fn end(cx: &mut RuleCx<'_>, spot: &Spot, why: &str) {
-    let Some(row) = cx.graph.rows.get(spot) else { return };
+pub(super) fn end(cx: &mut RuleCx<'_>, placement: &Placement, why: &str) {
+    let Some(row) = cx.graph.rows.get(placement) else { return };
     let Some(wanted) = &row.wanted.value else {
         // Its start still waits for something.
-        return cx.set_job(spot, None);
+        return cx.set_job(placement, None);
     };
     let is_stopped = wanted.want == Want::Stopped;
     let within = wanted.launch.stop_within() + SLACK;
     let is_down = row.is_down() && row.observed.state == State::Absent;
-    if is_stopped && (is_down || cx.phase(spot) == Some(Phase::Stopping)) {
+    if is_stopped && (is_down || cx.phase(placement) == Some(Phase::Stopping)) {
         return;
     }
-    let dependents = cx.graph.dependents(spot);
+    let dependents = cx.graph.dependents(placement);
     for dependent in &dependents {
-        end(cx, dependent, &format!("{} is to stop, which it needs", spot.kind));
+        end(cx, dependent, &format!("{} is to stop, which it needs", placement.kind));
     }
     let mut rows = dependents.iter().filter_map(|dependent| cx.graph.rows.get(dependent));
     if rows.any(|row| !row.is_down()) {
-        if cx.phase(spot) != Some(Phase::Dependents) {
+        if cx.phase(placement) != Some(Phase::Dependents) {
             let job = cx.job(Phase::Dependents, None);
-            cx.set_job(spot, Some(job));
+            cx.set_job(placement, Some(job));
         }
         return;
     }
-    let (kind, node) = (spot.kind.clone(), spot.node.clone());
+    let (kind, node) = (placement.kind.clone(), placement.node.clone());
     cx.say(Fact::Ends { kind, node, why: why.into() });
-    cx.unwant(spot, Want::Stopped, why);
+    cx.unwant(placement, Want::Stopped, why);
     let job = cx.job(Phase::Stopping, Some(within));
-    cx.set_job(spot, Some(job).filter(|_| !is_down));
+    cx.set_job(placement, Some(job).filter(|_| !is_down));
 }
 
 /// Continues the stops on a node that wait for this instance to be down.
-pub(super) fn on_dependent_down(cx: &mut RuleCx<'_>, down: &Spot) {
+pub(super) fn on_dependent_down(cx: &mut RuleCx<'_>, down: &Placement) {
     let needs = cx.graph.types.get(&down.kind).map_or_else(Default::default, |of| of.needs.clone());
     for kind in needs {
-        let spot = Spot { node: down.node.clone(), kind };
-        if cx.phase(&spot) == Some(Phase::Dependents) {
-            end(cx, &spot, &format!("{} is down, which needs it", down.kind));
+        let placement = Placement { node: down.node.clone(), kind };
+        if cx.phase(&placement) == Some(Phase::Dependents) {
+            end(cx, &placement, &format!("{} is down, which needs it", down.kind));
         }
     }
 }

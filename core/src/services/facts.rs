@@ -10,7 +10,7 @@ use crate::machine::{Failure, FailureKind, Output};
 
 /// A fact of one of the two parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum ServicesFact {
     /// Of the node's part.
     Node(node::Fact),
     /// Of the coordinator.
@@ -32,7 +32,7 @@ const ALL: [Kind; NODES + COORDS] = {
     all
 };
 
-impl Report for Said {
+impl Report for ServicesFact {
     const KINDS: &'static [Kind] = &ALL;
 
     const LATENCIES: &'static [Metric] = &[];
@@ -49,7 +49,7 @@ impl Report for Said {
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for ServicesFact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(fact) => write!(f, "services: {fact}"),
@@ -58,7 +58,7 @@ impl fmt::Display for Said {
     }
 }
 
-impl From<Failure> for Said {
+impl From<Failure> for ServicesFact {
     fn from(Failure { what, why, kind, .. }: Failure) -> Self {
         let why = match kind {
             FailureKind::New | FailureKind::Again => why,
@@ -68,15 +68,15 @@ impl From<Failure> for Said {
     }
 }
 
-impl From<node::Fact> for Output<Said> {
+impl From<node::Fact> for Output<ServicesFact> {
     fn from(fact: node::Fact) -> Self {
-        Self::Fact(Said::Node(fact))
+        Self::Fact(ServicesFact::Node(fact))
     }
 }
 
-impl From<coord::Fact> for Output<Said> {
+impl From<coord::Fact> for Output<ServicesFact> {
     fn from(fact: coord::Fact) -> Self {
-        Self::Fact(Said::Coord(fact))
+        Self::Fact(ServicesFact::Coord(fact))
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn no_two_kinds_have_one_name() {
-        let names: BTreeSet<&str> = Said::KINDS.iter().map(|kind| kind.name).collect();
-        assert_eq!(names.len(), Said::KINDS.len(), "a counter is named after its kind");
+        let names: BTreeSet<&str> = ServicesFact::KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names.len(), ServicesFact::KINDS.len(), "a counter is named after its kind");
     }
 }
