@@ -33,7 +33,12 @@ pub(crate) struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = options(std::env::args().skip(1))?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{USAGE}\nrows: {}", rows::names());
+        return Ok(());
+    }
+    let options = options(args.into_iter())?;
     let hax = match &options.hax {
         Some(given) => given.canonicalize().with_context(|| given.display().to_string())?,
         None => build()?,
