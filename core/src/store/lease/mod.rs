@@ -17,6 +17,7 @@
 
 mod calls;
 mod key_entry;
+mod lock_delay;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ use crate::store::txn::{self, Outcome};
 use crate::store::watch;
 
 use key_entry::KeyEntry;
+use lock_delay::LockDelay;
 
 pub use calls::{Call, Change, Leases, Timer};
 pub use key_entry::Holder;
@@ -111,6 +113,7 @@ pub struct Lease {
     /// The end of the waiting time after the term went backwards because of a restored snapshot. The former
     /// holder may act on the lease until then.
     restored: Option<Instant>,
+    lock_delay: LockDelay,
     conflicts: u32,
     backoff: Backoff,
 }
@@ -134,6 +137,7 @@ impl Lease {
             released: None,
             least: 0,
             restored: None,
+            lock_delay: LockDelay::default(),
             conflicts: 0,
             backoff: Backoff::default(),
         }
@@ -342,6 +346,7 @@ impl Lease {
         };
         let (name, term) = (seen.holder.clone(), seen.term);
         self.holder = seen.session.is_some().then_some(Holder { name, term });
+        self.lock_delay.on_read(cx.now().mono, seen.session.is_some());
         let back = seen.term < self.least;
         let over = cx.now().mono.after(self.config.belief);
         self.restored = back.then(|| self.restored.unwrap_or(over));
@@ -378,6 +383,7 @@ impl Lease {
             State::Holding { session, .. } => {
                 destroy(cx, &session);
                 cx.disarm(Timer::Lapse.into());
+                self.lock_delay.on_lost();
                 self.try_later(cx);
                 Some(Change::Lost("Consul has taken it back"))
             }
@@ -452,8 +458,8 @@ impl Lease {
                 self.on_proved(cx, sent);
                 Some(Change::Gained(term))
             }
-            // Another contender was faster, or Consul withholds the lock. No watch is woken by the end of
-            // that delay. A session that has ended meanwhile never gets the lock.
+            // Another contender was faster, or Consul withholds the lock. A session that has ended meanwhile
+            // never gets the lock.
             Outcome::Conflict(_) => {
                 self.conflicts += 1;
                 self.state = if self.conflicts.is_multiple_of(CONFLICTS) {
@@ -475,8 +481,9 @@ impl Lease {
     }
 
     fn try_later<K: Leases>(&self, cx: &mut Cx<'_, K>) {
-        let pause = cx.around(self.config.belief / 4);
-        cx.arm(Timer::Read.into(), pause);
+        let belief = self.config.belief;
+        let (now, pause) = (cx.now().mono, cx.around(belief / 4));
+        cx.arm_at(Timer::Read.into(), self.lock_delay.next_try(now, pause, belief));
     }
 }
 
