@@ -17,7 +17,7 @@ use hax_core::http::stream::{Closed, Command};
 use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};
-use super::turn::Turn;
+use super::step_budget::StepBudget;
 use crate::http::{HttpAccess, Limits, Server};
 use crate::observe::metrics::Metrics;
 
@@ -112,9 +112,9 @@ async fn serve<P: Platform, I: 'static>(
     // Each connection holds a clone of `alive`; `ended` closes with the last connection.
     let (alive, ended) = async_channel::bounded::<Infallible>(1);
     let accept = async {
-        let mut turn = Turn::of_listener();
+        let mut budget = StepBudget::of_listener();
         loop {
-            turn.done().await;
+            budget.step().await;
             match accepted::<P>(&listener).await {
                 Ok((socket, peer, local)) => {
                     let Some(slot) = server.enter(peer, local) else { continue };

@@ -11,7 +11,7 @@ pub mod platform;
 pub mod run;
 pub mod serve;
 pub mod signals;
+pub mod step_budget;
 pub mod timer;
-pub mod turn;
 #[cfg_attr(not(feature = "workers"), path = "no_workers.rs")]
 pub mod workers;

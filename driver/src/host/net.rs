@@ -11,7 +11,7 @@ use hax_core::net;
 use socket2::SockRef;
 
 use super::platform::{Platform, Task as _};
-use super::turn::Turn;
+use super::step_budget::StepBudget;
 use crate::net::{self as connections, AcceptLimit, Connections, Permit, Socket as _};
 
 /// All connections of one endpoint.
@@ -53,9 +53,9 @@ impl<P: Platform, I: 'static> Net<P, I> {
     pub async fn listen(&self, listener: &P::Listener, max: usize) -> ! {
         // With 8 steps a turn, a starting process waits for seconds behind other clients in the backlog. With
         // 64, a flood of garbage delays everything else.
-        let (mut turn, mut accepting) = (Turn::of(24), AcceptLimit::new(max));
+        let (mut budget, mut accepting) = (StepBudget::of(24), AcceptLimit::new(max));
         loop {
-            turn.done().await;
+            budget.step().await;
             let permit = accepting.permit().await;
             let accepted = P::accept(listener).await;
             if let Some((socket, peer)) = accepting.on_accepted::<P, _>(accepted).await {

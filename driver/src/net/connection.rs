@@ -18,8 +18,8 @@ use hax_core::net;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
 use super::{Connections, Segments, Task};
+use crate::host::step_budget::StepBudget;
 use crate::host::timer::{Timer, within};
-use crate::host::turn::Turn;
 
 /// The error of `connect` on a non-blocking socket (Linux, `asm-generic/errno.h`).
 const EINPROGRESS: i32 = 115;
@@ -203,9 +203,9 @@ impl<I> Connection<I> {
     }
 
     async fn read(&self, socket: &impl Socket) {
-        let (conn, mut turn) = (self.conn, Turn::default());
+        let (conn, mut budget) = (self.conn, StepBudget::default());
         loop {
-            turn.done().await;
+            budget.step().await;
             match read(socket).await {
                 Ok(bytes) if bytes.is_empty() => break,
                 Ok(_) if self.closing() => {}
@@ -225,7 +225,7 @@ impl<I> Connection<I> {
     }
 
     async fn write(&self, socket: &impl Socket) {
-        let (mut queue, mut turn) = (Queue::default(), Turn::default());
+        let (mut queue, mut budget) = (Queue::default(), StepBudget::default());
         while let Ok(segments) = self.writes.recv().await {
             queue.push(&segments);
             while queue.has_room() {
@@ -233,7 +233,7 @@ impl<I> Connection<I> {
                 queue.push(&segments);
             }
             while !queue.is_empty() {
-                turn.done().await;
+                budget.step().await;
                 match queue.write(socket).await {
                     Ok(bytes) if !self.is_closed_sent.load(Relaxed) => {
                         let conn = self.conn;

@@ -29,7 +29,7 @@ use super::{
 };
 use super::{bodies_full, incomplete, requests_full, too_large, too_slow};
 use crate::host::clock;
-use crate::host::turn::Turn;
+use crate::host::step_budget::StepBudget;
 
 /// The maximum size of one read, in bytes.
 const READ_MAX: usize = 16 << 10;
@@ -62,7 +62,7 @@ pub(super) struct Connection {
     sleep: Sleep,
     /// The received bytes that are not parsed yet.
     pub(super) input: BytesMut,
-    turn: Turn,
+    budget: StepBudget,
 }
 
 /// The result of the wait for a request.
@@ -125,7 +125,7 @@ impl Connection {
         stop: Receiver<Infallible>,
         sleep: Sleep,
     ) -> Self {
-        Self { stream, slot, stop, sleep, input: BytesMut::new(), turn: Turn::default() }
+        Self { stream, slot, stop, sleep, input: BytesMut::new(), budget: StepBudget::default() }
     }
 
     /// Serves the connection to its end.
@@ -188,7 +188,7 @@ impl Connection {
 
     /// Reads available bytes, or waits for some; returns 0 at the end of the stream.
     pub(super) async fn read_more(&mut self) -> io::Result<usize> {
-        self.turn.done().await;
+        self.budget.step().await;
         let Self { stream, slot, input, .. } = self;
         let evicted = async {
             slot.evicted().await;
@@ -204,7 +204,7 @@ impl Connection {
         access: &HttpAccess,
         head: &Head,
     ) -> io::Result<NextStep> {
-        self.turn.done().await;
+        self.budget.step().await;
         let begun = pending.metrics().begin();
         let mut body = Decoder::new(head.length);
         let answer = match self.answer(pending, access, head, &mut body).await? {
@@ -285,7 +285,7 @@ impl Connection {
         self.slot.set_state(SlotState::Answering);
         let mut ended = false;
         loop {
-            let Self { stream, slot, input, turn, .. } = self;
+            let Self { stream, slot, input, budget, .. } = self;
             let evicted = async {
                 slot.evicted().await;
                 Ok(Waited::Evicted)
@@ -294,7 +294,7 @@ impl Connection {
                 if ended || input.len() >= HEAD_MAX {
                     return std::future::pending().await;
                 }
-                turn.done().await;
+                budget.step().await;
                 match read(stream, |bytes| input.extend_from_slice(bytes)).await {
                     Ok(n) => Ok(Waited::Received(n)),
                     // The client closed TLS without close_notify.
@@ -386,12 +386,12 @@ impl Connection {
     /// read and dropped, since closing with unread bytes sends a reset, which discards the response.
     async fn linger(mut self) -> io::Result<()> {
         self.input = BytesMut::new();
-        let Self { mut stream, mut slot, sleep, mut turn, .. } = self;
+        let Self { mut stream, mut slot, sleep, mut budget, .. } = self;
         let drop_rest = async {
             stream.close().await?;
             let mut dropped = 0;
             while dropped < LINGER_MAX {
-                turn.done().await;
+                budget.step().await;
                 match read(&mut stream, |_| {}).await? {
                     0 => break,
                     n => dropped += n,

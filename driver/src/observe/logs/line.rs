@@ -12,7 +12,7 @@ use crate::settings::values::LogFormat;
 
 /// The format of lines.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct LineStyle {
     pub(super) format: LogFormat,
     /// Each line begins with its priority and has no time of day, which the journal adds.
     pub(super) journal: bool,
@@ -47,22 +47,22 @@ impl Line {
     }
 
     /// Returns the line as it is written, with its end.
-    pub(super) fn render(&self, level: Level, look: Look) -> String {
+    pub(super) fn render(&self, level: Level, style: LineStyle) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
-        let _ = match look.format {
-            LogFormat::Human => self.human(&mut out, level, look),
-            LogFormat::Json => self.json(&mut out, level, look),
+        let _ = match style.format {
+            LogFormat::Human => self.human(&mut out, level, style),
+            LogFormat::Json => self.json(&mut out, level, style),
         };
         out.push('\n');
         out
     }
 
-    fn human(&self, out: &mut String, level: Level, look: Look) -> fmt::Result {
-        if look.journal {
+    fn human(&self, out: &mut String, level: Level, style: LineStyle) -> fmt::Result {
+        if style.journal {
             write!(out, "<{}>", priority(level))?;
         } else {
-            let (colour, plain) = if look.colours { (colour(level), "\x1b[0m") } else { ("", "") };
+            let (colour, plain) = if style.colours { (colour(level), "\x1b[0m") } else { ("", "") };
             write!(out, "{} {colour}{level:>5}{plain} ", now())?;
         }
         out.push_str(&self.message);
@@ -76,8 +76,8 @@ impl Line {
         Ok(())
     }
 
-    fn json(&self, out: &mut String, level: Level, look: Look) -> fmt::Result {
-        if look.journal {
+    fn json(&self, out: &mut String, level: Level, style: LineStyle) -> fmt::Result {
+        if style.journal {
             write!(out, "<{}>{{", priority(level))?;
         } else {
             write!(out, "{{\"timestamp\":\"{}\",", now())?;
@@ -166,7 +166,7 @@ mod tests {
             (LogFormat::Json, false),
             (LogFormat::Json, true),
         ] {
-            let text = line.render(Level::WARN, Look { format, journal, colours: false });
+            let text = line.render(Level::WARN, LineStyle { format, journal, colours: false });
             assert_eq!(text.lines().count(), 1, "{text}");
             assert!(text.ends_with('\n') && !text.contains(['\x1b', '\u{2028}']), "{text}");
             assert_eq!(journal, text.starts_with("<4>"), "{text}");

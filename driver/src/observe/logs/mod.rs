@@ -27,7 +27,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::host::clock::Clock;
 use crate::settings::values::{LogFormat, LogLevel};
-use line::{Line, Look};
+use line::{Line, LineStyle};
 use rate_limit::{LeftOut, RateLimit, Source};
 
 /// The installed log, for the final report.
@@ -41,7 +41,7 @@ pub fn init(format: LogFormat, level: LogLevel) {
     let others = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::WARN };
     let targets = Targets::new().with_default(others.min(level)).with_target("hax", level);
     let log = Arc::new(Log {
-        look: Look {
+        style: LineStyle {
             format,
             journal: is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
             colours: io::stderr().is_terminal(),
@@ -66,7 +66,7 @@ pub fn finish() {
 }
 
 struct Log {
-    look: Look,
+    style: LineStyle,
     clock: Clock,
     /// `None` if all lines are written.
     limit: Option<Mutex<Limited>>,
@@ -91,13 +91,13 @@ impl Log {
     }
 
     /// Handles a line. If lines were left out and no thread waits for the window's end, returns that end.
-    fn take(&self, source: Source, level: Level, line: &Line) -> Option<Instant> {
+    fn write_or_leave_out(&self, source: Source, level: Level, line: &Line) -> Option<Instant> {
         let Some(mut limited) = self.limited() else {
             self.write(level, line);
             return None;
         };
         let now = self.now();
-        self.tell(limited.limit.end_if_due(now));
+        self.report(limited.limit.end_if_due(now));
         if limited.limit.admits(now, source, level, &line.message) {
             self.write(level, line);
             return None;
@@ -109,9 +109,9 @@ impl Log {
 
     /// Reports the lines left out if the window has ended. Returns the time to check again, if lines were
     /// left out since.
-    fn look(&self) -> Option<Instant> {
+    fn end_window_if_due(&self) -> Option<Instant> {
         let mut limited = self.limited()?;
-        self.tell(limited.limit.end_if_due(self.now()));
+        self.report(limited.limit.end_if_due(self.now()));
         let ends = limited.limit.window_end();
         limited.waits = ends.is_some();
         ends
@@ -119,18 +119,18 @@ impl Log {
 
     fn finish(&self) {
         if let Some(mut limited) = self.limited() {
-            self.tell(limited.limit.end_window(self.now()));
+            self.report(limited.limit.end_window(self.now()));
         }
     }
 
-    fn tell(&self, left_out: Option<LeftOut>) {
+    fn report(&self, left_out: Option<LeftOut>) {
         if let Some(LeftOut { level, text }) = left_out {
             self.write(level, &Line { message: text, ..Line::default() });
         }
     }
 
     fn write(&self, level: Level, line: &Line) {
-        (self.out)(line.render(level, self.look).as_bytes());
+        (self.out)(line.render(level, self.style).as_bytes());
     }
 }
 
@@ -142,7 +142,7 @@ fn wait_for_the_end(log: &Arc<Log>, ends: Instant) {
         while let Some(ends) = next {
             let rest = ends.since(owned.now());
             if rest.is_zero() {
-                next = owned.look();
+                next = owned.end_window_if_due();
             } else {
                 thread::park_timeout(rest);
             }
@@ -165,7 +165,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let fact = line.field("fact");
         let fact = FactKind::ALL.iter().find(|kind| Some(kind.name()) == fact);
         let source = fact.map_or_else(|| Source::Place(meta.name()), |kind| Source::Fact(*kind));
-        if let Some(ends) = self.0.take(source, *meta.level(), &line) {
+        if let Some(ends) = self.0.write_or_leave_out(source, *meta.level(), &line) {
             wait_for_the_end(&self.0, ends);
         }
     }
@@ -195,7 +195,7 @@ mod tests {
         static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
         let limit = RateLimit::new(Duration::from_millis(50));
         let log = Arc::new(Log {
-            look: Look { format: LogFormat::Human, journal: true, colours: false },
+            style: LineStyle { format: LogFormat::Human, journal: true, colours: false },
             clock: Clock::new(),
             limit: Some(Mutex::new(Limited { limit, waits: false })),
             out: |line| SAID.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap()),
@@ -205,7 +205,7 @@ mod tests {
         for window in 1..3 {
             for _ in 0..50 {
                 let source = Source::Fact(FactKind::LinkUp);
-                if let Some(ends) = log.take(source, Level::INFO, &line) {
+                if let Some(ends) = log.write_or_leave_out(source, Level::INFO, &line) {
                     wait_for_the_end(&log, ends);
                 }
             }
