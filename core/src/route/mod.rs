@@ -5,6 +5,7 @@
 //! pipes, and the readers of its state over HTTP.
 
 pub mod cloud;
+mod consul;
 mod context;
 pub mod decide;
 mod events;
@@ -34,7 +35,6 @@ use core::time::Duration;
 use crate::base::fact::Metric;
 use crate::base::id::{CallId, FifoId};
 use crate::base::time::{Next, Now};
-use crate::consul::port::Reply;
 use crate::fifo;
 use crate::http::answer;
 use crate::http::port;
@@ -291,48 +291,6 @@ impl State {
         }
         if !self.sweep.is_zero() {
             cx.arm(Timer::Sweep, self.sweep);
-        }
-    }
-
-    // ---- Consul -----------------------------------------------------------------------------------
-
-    fn on_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
-        if let Some((group, change)) = self.groups.on_reply(cx, reply) {
-            return self.on_group(cx, &group, change);
-        }
-        let change = self.peer.as_mut().and_then(|peer| peer.on_reply(cx, reply));
-        self.on_peer(cx, change);
-    }
-
-    /// Handles a change of a group.
-    fn on_group(&mut self, cx: &mut Cx<'_>, group: &str, change: group::Change) {
-        let trigger = match change {
-            group::Change::Gained => Trigger::Lease,
-            group::Change::ReadBack => Trigger::Sweep,
-            group::Change::Gone => {
-                self.events.end_group(cx, group);
-                return self.events.unpark();
-            }
-            group::Change::Seen => return self.events.unpark(),
-        };
-        self.events.unpark();
-        for (index, node) in
-            self.nodes.held().iter().filter(|(_, node)| node.group() == Some(group))
-        {
-            self.events.occur(cx, index, taking(node.mode()), trigger);
-        }
-    }
-
-    fn on_peer(&mut self, cx: &mut Cx<'_>, change: Option<peer::Change>) {
-        let Some(change) = change else { return };
-        for (index, node) in self.nodes.held().iter() {
-            let event = match (change, node.mode()) {
-                (peer::Change::Failed, _) => Event::PeerFail,
-                // Nodes with a group are taken back by the lease instead.
-                (peer::Change::Returned, Mode::Primary) if node.group().is_none() => Event::Revert,
-                (peer::Change::Returned, _) => continue,
-            };
-            self.events.occur(cx, index, event, Trigger::Peer);
         }
     }
 
