@@ -10,7 +10,7 @@ use hax_core::base::id::{ConnId, LinkId, SendId};
 use hax_core::base::time::{Instant, Next, Now, WallClock};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::Message;
-use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::motr::{Command, Event, Purpose};
 use hax_core::net;
 use hax_core::wire::{Config, Endpoint, Input, Output, Process, process};
 
@@ -96,7 +96,12 @@ impl Peers {
         self.sends += 1;
         let send = SendId(self.sends);
         let to = self.links.clone().into();
-        Input::Motr(Command::Send { send, to, message: Arc::new(message) })
+        Input::Motr(Command::Send {
+            send,
+            to,
+            message: Arc::new(message),
+            purpose: Purpose::States,
+        })
     }
 
     /// Gives the endpoint one input.

@@ -13,7 +13,7 @@ use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::http::port::Request;
+use hax_core::http::port::{Request, Trust};
 use hax_core::wire::codec::fop::{Fop, LinkMsg};
 use hax_core::wire::codec::frame::End;
 use hax_core::wire::codec::item::ItemHeader;
@@ -220,7 +220,13 @@ pub fn payload(rig: &mut Rig, nodes: usize) -> Vec<u8> {
 pub fn posted(rig: &mut Rig, body: &[u8]) -> Input {
     let id = HttpId(rig.mint());
     let (method, target) = ("POST".into(), "/".into());
-    Input::Http(Box::new(Request { id, method, target, body: body.to_vec().into(), trusted: true }))
+    Input::Http(Box::new(Request {
+        id,
+        method,
+        target,
+        body: body.to_vec().into(),
+        trust: Trust::Local,
+    }))
 }
 
 /// Measures the post of `body` by a watch.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hax_core::base::{fid::Fid, id::HttpId, time};
 use hax_core::consul::port::{Answer, Call, Command, Reply, Unanswered};
-use hax_core::http::port::Request;
+use hax_core::http::port::{Request, Trust};
 use hax_core::machine::{ExitReason, Input, Machine, Output};
 use hax_core::{bridge, node, wire};
 
@@ -90,7 +90,7 @@ fn main() -> io::Result<()> {
     let (id, asking) = (HttpId(1), Mutex::new(vec![(HttpId(1), stream)]));
     let host = Host { began: Instant::now(), consul, inbox: inbox.clone(), asking };
     let (method, target, body) = ("GET".into(), "/healthz".into(), bytes::Bytes::new());
-    let request = Request { id, method, target, body, trusted: true };
+    let request = Request { id, method, target, body, trust: Trust::Local };
     let fed = [Input::Http(Box::new(request)), Input::Stop].map(|input| inbox.send(input));
     assert!(fed.iter().all(Result::is_ok), "we hold the receiver");
     let bridge = bridge::config::Config::new(Fid::process(1), "localhost", 1);

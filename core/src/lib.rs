@@ -13,6 +13,8 @@
 //! - **Outputs are executed in their order.** The host starts each one and does not wait for it. The result
 //!   arrives as an input, through one bounded inbox. After a [`Cancel`](consul::port::Command::Cancel) the
 //!   host need not deliver a reply to that call; a reply that was already on its way may still arrive.
+//! - **State is kept in order.** A [`state`] command is carried out before the outputs that follow it, and the
+//!   values that a life leaves behind are in the configuration of the next one.
 //! - **Exactly one result** for each request that has one: one [`Reply`](consul::port::Reply) per call, also
 //!   if Consul did not respond in time; one end for each connection, program and file, and for each HTTP
 //!   response that was left open; one answer to each request to the keeper. Each call states its time limit
@@ -90,6 +92,8 @@ extern crate alloc;
 pub mod discover;
 
 pub mod journal;
+pub mod with_services;
+
 pub mod node;
 
 pub mod bridge;
@@ -117,5 +121,6 @@ pub mod keeper;
 pub mod exec;
 pub mod fifo;
 pub mod file;
+pub mod state;
 
 pub mod base;

@@ -4,11 +4,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::base::fact::Metric;
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{Next, Now};
 use crate::bridge::config;
 use crate::bridge::{Bridge, View, io};
 use crate::ha::fact::Fact;
 use crate::machine::{Machine, Status};
+use crate::state;
 use crate::wire::endpoint::{self, Endpoint};
 
 pub use crate::machine::{ExitReason, Input, Output};
@@ -84,6 +86,7 @@ pub struct Node {
     endpoint_next: Next,
     from_bridge: Vec<io::Output>,
     from_endpoint: Vec<endpoint::Output>,
+    to_keep: Vec<state::Command>,
     to_bridge: VecDeque<io::Input>,
     to_endpoint: VecDeque<endpoint::Input>,
 }
@@ -99,6 +102,7 @@ impl Node {
             endpoint_next: Next::Wait,
             from_bridge: Vec::new(),
             from_endpoint: Vec::new(),
+            to_keep: Vec::new(),
             to_bridge: VecDeque::new(),
             to_endpoint: VecDeque::new(),
         }
@@ -127,6 +131,37 @@ impl Machine for Node {
     /// Due timers fire in the same call, also in the machine that does not get the input. Otherwise a busy
     /// wire would starve the bridge's timers.
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
+        let start = out.len();
+        let next = self.exchange(now, input, out);
+        self.endpoint.keep(&mut self.to_keep);
+        if !self.to_keep.is_empty() {
+            // What is kept is never behind what a peer was sent.
+            let at = if mutant(Mutant::KeptLate) { out.len() } else { start };
+            out.splice(at..at, self.to_keep.drain(..).map(Output::State));
+        }
+        next
+    }
+
+    fn blocking_queries(&self) -> usize {
+        Bridge::BLOCKING_QUERIES
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = u64> {
+        gauges(self.bridge.view())
+    }
+
+    fn status(&self) -> Status {
+        status(self.bridge.view())
+    }
+
+    fn exit(&self) -> ExitReason {
+        ExitReason::of(self.bridge.view())
+    }
+}
+
+impl Node {
+    /// Hands the input, and what follows from it, from machine to machine.
+    fn exchange(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         let Self { to_bridge, to_endpoint, .. } = self;
         match input {
             Input::Tick => {
@@ -184,22 +219,6 @@ impl Machine for Node {
             (bridge, Next::Exit) => bridge,
             (bridge, endpoint) => bridge.earlier(endpoint),
         }
-    }
-
-    fn blocking_queries(&self) -> usize {
-        Bridge::BLOCKING_QUERIES
-    }
-
-    fn gauges(&self) -> impl Iterator<Item = u64> {
-        gauges(self.bridge.view())
-    }
-
-    fn status(&self) -> Status {
-        status(self.bridge.view())
-    }
-
-    fn exit(&self) -> ExitReason {
-        ExitReason::of(self.bridge.view())
     }
 }
 

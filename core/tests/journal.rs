@@ -10,6 +10,7 @@ use hax_core::base::time::{Instant, Now, WallClock};
 use hax_core::bridge::config::OnUnexpected;
 use hax_core::consul::port::{Answer, Reply, Unanswered};
 use hax_core::ha::spiel;
+use hax_core::http::port::Trust;
 use hax_core::http::stream::{Closed, Why};
 use hax_core::journal::{self, JournalError};
 use hax_core::node::{Config, Input};
@@ -70,7 +71,7 @@ impl Arbitrary for Recorded {
                 method: text(g),
                 target: text(g),
                 body: bytes,
-                trusted: bool::arbitrary(g),
+                trust: *g.choose(&[Trust::None, Trust::Local, Trust::Authorized]).expect("three"),
             })),
         };
         Self(now, input)

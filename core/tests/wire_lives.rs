@@ -152,6 +152,26 @@ fn it_is_told_to_reconnect_once() {
     assert_eq!(third.do_reconnect, 1);
 }
 
+/// The link that the process is about to have has been dropped for lack of room, so it gets a third one. It has
+/// the second one by now, and its messages move on the third one.
+#[test]
+fn f56_a_process_between_two_links_of_one_life_is_told_to_reconnect_once() {
+    let mut host = host(1);
+    let old = || described(ids_of(LIFE - 2));
+    let second = host.ask(1, 1, Asked::Again(old(), Cookie([7; 5])));
+    assert_eq!(second.do_reconnect, 1);
+    host.ask(2, 2, Asked::First);
+    let third = host.ask(1, 3, Asked::Again(old(), second.cookie_actual));
+    assert_eq!(third.do_reconnect, 1);
+    for n in 4..6 {
+        let link = described(second.params.ids);
+        let answer = host.ask(1, n, Asked::Again(link, third.cookie_actual));
+        assert_eq!((answer.do_reconnect, answer.params), (0, LinkParams::default()));
+        assert_eq!(answer.cookie_actual, third.cookie_actual);
+    }
+    assert_ne!(second.cookie_actual, third.cookie_actual);
+}
+
 /// A request may be on its way for any time, and is repeated unchanged. So it lacks the messages that its
 /// link has received meanwhile. Once that link has ended, the endpoint does not know them either.
 #[test]
@@ -169,6 +189,24 @@ fn f16_a_request_older_than_the_end_of_its_link_is_made_anew() {
     let answer = host.ask(1, 4, Asked::Again(link(), given.cookie_actual));
     assert_eq!((answer.do_reconnect, answer.control), (1, CONSUME));
     assert_eq!(answer.params.tags_remote, link().tags_remote);
+}
+
+/// The clock was turned back between two lives of hax, so the ids of the earlier life are the higher ones. A
+/// session of that life is accepted for a link that outlived it, and is no younger than the link's end.
+#[test]
+fn f55_a_request_on_a_session_of_an_earlier_life_is_older_than_the_end_of_its_link() {
+    for session in [LIFE - 1000, LIFE + (1 << 40)] {
+        let mut host = host(1);
+        let given = host.ask(1, 1, Asked::First);
+        let link = || Asked::Again(described(given.params.ids), given.cookie_actual);
+        let header = ItemHeader { session, ..host.open(1, 2) };
+        let answer = host.request(1, header, link());
+        assert_eq!((answer.do_reconnect, answer.control), (0, CONSUME));
+        // The link is evicted for the link of another process.
+        host.ask(2, 3, Asked::First);
+        let answer = host.request(1, ItemHeader { xid: 2, ..header }, link());
+        assert_eq!((answer.do_reconnect, answer.control), (0, QUERY), "session {session}");
+    }
 }
 
 /// A message whose reply was lost comes again after the end of its link. The reply would acknowledge the

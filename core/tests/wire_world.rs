@@ -268,12 +268,34 @@ fn a_process_stops_when_all_is_delivered() {
     at_peace(&world);
 }
 
-#[test]
-fn what_is_not_acknowledged_is_bounded() {
+/// Returns a world with one process, and a hax that acknowledges nothing and has room for so many messages.
+fn with_room_for(messages: usize) -> World {
     let mut world = World::new(1);
-    world.start_with(0, |config| config.unacked_max = 4);
+    world.start_with(0, |config| config.unacked_max = messages);
     world.ack_after[0] = None;
     world.command(1, Command::Ask);
+    world
+}
+
+/// A process tells with its next 207 that it has received an answer. It has none while hax has no room for the
+/// message in flight, and the answer would make room.
+#[test]
+fn f58_a_process_for_whose_message_there_is_no_room_is_asked_what_it_has_received() {
+    let mut world = with_room_for(1);
+    world.send_from(1, 1);
+    world.send_from(1, 2);
+    world.run(S);
+    assert!(world.saw(0, FactKind::UnackedFull) > 0);
+    let answer = world.send_to(1).expect("a link");
+    world.run(2 * S);
+    let delivered =
+        |e: &motr::Event| matches!(e, motr::Event::Delivered { send, .. } if *send == answer);
+    assert_eq!(world.hax.iter().filter(|(_, e)| delivered(e)).count(), 1);
+}
+
+#[test]
+fn what_is_not_acknowledged_is_bounded() {
+    let mut world = with_room_for(4);
     for n in 1..=10 {
         world.send_from(1, n);
     }

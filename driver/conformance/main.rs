@@ -17,5 +17,6 @@ mod life;
 mod links;
 mod names;
 mod operator;
+mod restarts;
 mod script;
 mod watches;

@@ -17,6 +17,8 @@ pub enum Exit {
     Unexpected,
     /// The queried hax is not ready.
     NotReady,
+    /// What was asked for is under way, and the wait for it is over.
+    UnderWay,
     /// A second signal arrived during the drain.
     Interrupted,
 }
@@ -41,7 +43,7 @@ impl Exit {
             Self::Failure => 1,
             Self::Usage => 2,
             Self::Listen => 3,
-            Self::Unexpected => 4,
+            Self::Unexpected | Self::UnderWay => 4,
             Self::NotReady => 5,
             Self::Interrupted => 130,
         }

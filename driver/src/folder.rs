@@ -7,8 +7,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
+
+use crate::lock::lock;
 
 /// A reason why a folder cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +58,8 @@ pub(crate) fn take(path: &Path, mode: u32, forbidden: u32) -> Result<OwnedFd, Fo
     if found.st_mode & forbidden != 0 {
         return Err(FolderError::Writable(path.to_owned()));
     }
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(FolderError::Served(path.to_owned())),
+    match lock(&folder) {
+        Err(Errno::WOULDBLOCK) => Err(FolderError::Served(path.to_owned())),
         locked => locked.map(|()| folder).map_err(|why| system(why.into())),
     }
 }

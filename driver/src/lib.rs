@@ -24,7 +24,9 @@ pub mod http;
 pub mod keeper;
 #[cfg(feature = "libmotr")]
 pub mod libmotr;
+mod lock;
 pub mod net;
 pub mod observe;
 pub mod settings;
+pub mod state;
 pub mod tls;

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -43,6 +44,7 @@ impl Timer for Smol {
 impl Platform for Smol {
     type Client = Client;
     type Listener = Async<TcpListener>;
+    type LocalListener = Async<UnixListener>;
     type Socket = Socket;
     type Task<T: 'static> = Task<T>;
 
@@ -67,6 +69,15 @@ impl Platform for Smol {
 
     fn listener(listener: TcpListener) -> io::Result<Self::Listener> {
         Async::new_nonblocking(listener)
+    }
+
+    fn local_listener(listener: UnixListener) -> io::Result<Self::LocalListener> {
+        Async::new_nonblocking(listener)
+    }
+
+    async fn accept_local(listener: &Self::LocalListener) -> io::Result<Box<dyn Stream>> {
+        let (socket, _) = listener.accept().await?;
+        Ok(Box::new(Closing(socket)))
     }
 
     fn socket(socket: TcpStream) -> io::Result<Socket> {
@@ -148,9 +159,30 @@ impl net::Socket for Socket {
 
 /// A socket whose close shuts down its sending side. async-io's own close does not: it acts only when it is
 /// dropped.
-struct Closing(Async<TcpStream>);
+struct Closing<S>(Async<S>);
 
-impl AsyncRead for Closing {
+/// A socket whose sending side can be shut down.
+trait ShutDown {
+    /// Shuts the sending side down.
+    fn shut_down(&self) -> io::Result<()>;
+}
+
+impl ShutDown for TcpStream {
+    fn shut_down(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl ShutDown for UnixStream {
+    fn shut_down(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl<S> AsyncRead for Closing<S>
+where
+    Async<S>: AsyncRead + Unpin,
+{
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -160,7 +192,10 @@ impl AsyncRead for Closing {
     }
 }
 
-impl AsyncWrite for Closing {
+impl<S: ShutDown> AsyncWrite for Closing<S>
+where
+    Async<S>: AsyncWrite + Unpin,
+{
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -174,6 +209,6 @@ impl AsyncWrite for Closing {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.get_ref().shutdown(Shutdown::Write))
+        Poll::Ready(self.0.get_ref().shut_down())
     }
 }

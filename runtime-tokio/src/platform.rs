@@ -16,7 +16,7 @@ use hax_driver::host::timer::Timer;
 use hax_driver::http::Stream;
 use hax_driver::net;
 use rustls::{ClientConfig, ServerConfig};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -46,6 +46,7 @@ impl Timer for Tokio {
 impl Platform for Tokio {
     type Client = Client;
     type Listener = TcpListener;
+    type LocalListener = UnixListener;
     type Socket = Socket;
     type Task<T: 'static> = Task<T>;
 
@@ -74,6 +75,15 @@ impl Platform for Tokio {
 
     fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
         TcpListener::from_std(listener)
+    }
+
+    fn local_listener(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+        UnixListener::from_std(listener)
+    }
+
+    async fn accept_local(listener: &UnixListener) -> io::Result<Box<dyn Stream>> {
+        let (socket, _) = listener.accept().await?;
+        Ok(Box::new(socket.compat()))
     }
 
     fn socket(socket: std::net::TcpStream) -> io::Result<Socket> {

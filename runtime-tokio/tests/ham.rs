@@ -16,7 +16,7 @@ use hax_core::base::id::{LinkId, SendId};
 use hax_core::base::time::{Now, WallClock};
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
-use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::motr::{Command, Event, Purpose};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::net;
 use hax_core::wire::{self, Endpoint};
@@ -69,7 +69,8 @@ impl Bridge {
         let (kind, id_of_get, ignore_same_state) = (NvecKind::Set, asked.id_of_get, 1);
         let nvec = Box::new(Nvec { kind, id_of_get, ignore_same_state, notes });
         let message = Arc::new(Message::new(WallClock(1), Body::Nvec(nvec)));
-        out.push(Command::Send { send: self.sends.mint(), to: [link].into(), message });
+        let purpose = Purpose::States;
+        out.push(Command::Send { send: self.sends.mint(), to: [link].into(), message, purpose });
     }
 }
 

@@ -83,6 +83,7 @@ impl Fixture {
 fn start(args: &[String]) -> Child {
     let mut command = Command::new(HAX);
     command.arg("run").args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("HAX_STATE_DIR", "none");
     command.spawn().unwrap()
 }
 

@@ -68,6 +68,7 @@ impl Hax {
     fn start(args: &[&str]) -> Self {
         let mut command = Command::new(common::hax::HAX);
         command.arg("run").args(args).args(["--no-elect", "--log", "json"]);
+        command.env("HAX_STATE_DIR", "none");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();

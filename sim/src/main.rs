@@ -14,13 +14,16 @@ use hax_sim::engine::replay::Replayed;
 use hax_sim::engine::{Cast, Outcome, RunOptions, Search, Violation, findings, search};
 use hax_sim::worlds::bridge::Bridge;
 use hax_sim::worlds::route::Route;
+use hax_sim::worlds::services::Services;
 use hax_sim::worlds::toy::Toy;
 
 const USAGE: &str = "\
 usage: hax-sim [--cast NAME] --seed N | --seeds A..B | --minutes M | --replay FILE | --mutants
 
-  --cast NAME    who plays: bridge, route, or toy; a file that is replayed tells it
-  --seed N       runs one seed; the last line is its trace's hash
+  --cast NAME    who plays: bridge, route, services, or toy; a file that is replayed tells it
+  --seed N [--lines N]
+                 runs one seed; the last line is its trace's hash. With --lines it prints the seed's
+                 last N events as they were, and makes no small tape
   --seeds A..B   runs the seeds from A to B - 1
   --minutes M    runs new seeds for so long
   --replay FILE [--lines N]
@@ -62,6 +65,7 @@ fn with(cast: &str, args: &[&str]) -> Told {
     match cast {
         Bridge::NAME => run::<Bridge>(args),
         Route::NAME => run::<Route>(args),
+        Services::NAME => run::<Services>(args),
         Toy::NAME => run::<Toy>(args),
         _ => None,
     }
@@ -76,6 +80,11 @@ fn cast_of(file: &Path) -> String {
 fn run<C: Cast>(args: &[&str]) -> Told {
     match *args {
         ["--seed", n] => n.parse().ok().map(one::<C>),
+        ["--seed", n, "--lines", lines] => {
+            let (n, lines) = (n.parse().ok()?, lines.parse().ok()?);
+            name_when_panicking(n);
+            Some(shown(Search::<C>::default().seed(n, RunOptions::default().lines(lines))))
+        }
         ["--seeds", range] => range.split_once("..").and_then(|(from, to)| {
             let (from, to) = (from.parse().ok()?, to.parse().ok()?);
             Some(many::<C>(from, |seed, _| seed < to))
@@ -181,6 +190,13 @@ fn show(outcome: &Outcome) {
     }
 }
 
+/// Prints an outcome with its events. Returns whether all rules held.
+fn shown(outcome: Outcome) -> bool {
+    show(&outcome);
+    println!("trace {:016x}", outcome.hash.value());
+    outcome.violation.is_none()
+}
+
 fn again<C: Cast>(file: &Path, lines: usize) -> bool {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
@@ -195,10 +211,7 @@ fn again<C: Cast>(file: &Path, lines: usize) -> bool {
         return false;
     }
     if let Some(tape) = findings::decisions(content) {
-        let outcome = Search::<C>::default().tape(tape, RunOptions::default().lines(lines));
-        show(&outcome);
-        println!("trace {:016x}", outcome.hash.value());
-        return outcome.violation.is_none();
+        return shown(Search::<C>::default().tape(tape, RunOptions::default().lines(lines)));
     }
     match Search::<C>::replay(content, lines) {
         Ok(Replayed { violation, hash, inputs, error, lines }) => {

@@ -49,6 +49,11 @@ fn process() {
 }
 
 #[test]
+fn links() {
+    holds("links");
+}
+
+#[test]
 fn http() {
     holds("http");
 }

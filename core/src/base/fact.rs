@@ -52,15 +52,35 @@ pub struct Kind {
     pub name: &'static str,
     /// The importance.
     pub level: Level,
+    /// The machine of the facts, as a label of the counter and a field of the line; empty for the node's own.
+    pub machine: &'static str,
+}
+
+/// Returns the kinds of two machines behind one host.
+///
+/// # Panics
+///
+/// At compile time, if `N` is not the number of both.
+#[must_use]
+pub const fn joined<const N: usize>(first: &[Kind], second: &[Kind]) -> [Kind; N] {
+    assert!(N == first.len() + second.len(), "N is the number of both");
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
 }
 
 /// Declares a machine's facts: `enum Fact` with a text for each variant, and `enum FactKind` for the kinds
-/// without fields. The machine adds its own `impl Report for Fact`.
+/// without fields. The machine adds its own `impl Report for Fact`. All but the node begin with their name.
 ///
 /// ```
 /// use hax_core::base::fact::Level;
 ///
 /// hax_core::facts! {
+///     "counter";
 ///     /// The count has changed.
 ///     Info Counted { n: u64 } "the count is {n}{round}", round = if n % 10 == 0 { ", a round number" } else { "" };
 /// }
@@ -69,7 +89,7 @@ pub struct Kind {
 /// ```
 #[macro_export]
 macro_rules! facts {
-    ($($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* }
+    ($($machine:literal;)? $($(#[$doc:meta])* $level:ident $kind:ident { $($field:ident: $ty:ty),* }
         $text:literal $(, $word:ident = $said:expr)*;)*) => {
         /// An action or observation of the machine.
         #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +118,10 @@ macro_rules! facts {
             pub const KINDS: &'static [$crate::base::fact::Kind] = &[$($crate::base::fact::Kind {
                 name: stringify!($kind),
                 level: $crate::base::fact::Level::$level,
+                machine: Self::MACHINE,
             }),*];
+
+            const MACHINE: &'static str = concat!("", $($machine)?);
 
             /// Returns the importance.
             #[must_use]

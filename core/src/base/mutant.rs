@@ -33,6 +33,18 @@ pub enum Mutant {
     ImportBelieved,
     /// A repeated request during a stop is answered with an empty entrypoint. That ends the process.
     EmptyAgain,
+    /// A taken over link has another cookie than its process knows.
+    CookieForgotten,
+    /// A tag of a message that may have been received is used for another message in the next life.
+    TagUsedAgain,
+    /// A message that was received and not acknowledged is not worked by the next life.
+    NotWorkedAgain,
+    /// The state of a link is kept after the messages that follow from it.
+    KeptLate,
+    /// The state of another boot is taken over.
+    BootUnchecked,
+    /// A taken over link uses its tags before the process has answered.
+    NotProved,
     /// The belief in a lease counts from the response to its proof.
     BeliefFromAnswer,
     /// Consul does not withhold a lost lease.
@@ -47,6 +59,36 @@ pub enum Mutant {
     NotReadBack,
     /// A holder does not hear who asks for the lease.
     AskUnheard,
+    /// A node starts an ended instance again by itself.
+    StartAgain,
+    /// A node starts an instance before its name is written.
+    NameUnwritten,
+    /// A node writes what it has seen without an event.
+    EventUnwritten,
+    /// A new run of hax takes a living instance for an older start's.
+    FoundOutdated,
+    /// The coordinator writes without its lease.
+    Unguarded,
+    /// The coordinator starts an instance at once after each short life.
+    NoDelay,
+    /// The coordinator does not give up.
+    NeverGivesUp,
+    /// A new definition is not tried on running instances.
+    DefinitionIgnored,
+    /// What needs a type is not stopped before it.
+    DependentsForgotten,
+    /// A type is started before what it needs.
+    NeedsForgotten,
+    /// An event is worked and not deleted.
+    EventKept,
+    /// A request is answered before the instances are as was asked.
+    AnsweredEarly,
+    /// A keeper starts an instance before its intent is on the disk.
+    IntentLate,
+    /// A keeper does not kill what does not stop.
+    KillForgotten,
+    /// A keeper does not tell what has ended.
+    EndUntold,
 }
 
 impl Mutant {
@@ -68,6 +110,16 @@ impl Mutant {
         Self::EmptyAgain,
     ];
 
+    /// The bugs of links that outlive hax.
+    pub const OF_KEPT_LINKS: &'static [Self] = &[
+        Self::CookieForgotten,
+        Self::TagUsedAgain,
+        Self::NotWorkedAgain,
+        Self::KeptLate,
+        Self::BootUnchecked,
+        Self::NotProved,
+    ];
+
     /// The bugs of groups of redundancy nodes and of their leases.
     pub const OF_GROUPS: &'static [Self] = &[
         Self::BeliefFromAnswer,
@@ -77,6 +129,25 @@ impl Mutant {
         Self::DeadlineUnbounded,
         Self::NotReadBack,
         Self::AskUnheard,
+    ];
+
+    /// The bugs of services, in hax and in the keeper.
+    pub const OF_SERVICES: &'static [Self] = &[
+        Self::StartAgain,
+        Self::NameUnwritten,
+        Self::EventUnwritten,
+        Self::FoundOutdated,
+        Self::Unguarded,
+        Self::NoDelay,
+        Self::NeverGivesUp,
+        Self::DefinitionIgnored,
+        Self::DependentsForgotten,
+        Self::NeedsForgotten,
+        Self::EventKept,
+        Self::AnsweredEarly,
+        Self::IntentLate,
+        Self::KillForgotten,
+        Self::EndUntold,
     ];
 }
 

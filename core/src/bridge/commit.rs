@@ -73,6 +73,7 @@ impl State {
             }
         }
         messages::answer_questions(self, cx);
+        self.links.report_owed(cx);
         if self.should_stop(cx) {
             self.stop(cx);
             return self.commit(cx);

@@ -14,6 +14,7 @@ use crate::cluster::replica::Table;
 use crate::consul::port::{Answer, Reply};
 use crate::ha::fact::Fact;
 use crate::ha::message::{Body, Message};
+use crate::ha::motr::Purpose;
 use crate::ha::{motr, spiel};
 use crate::machine::{self, Kinds, Outcome};
 
@@ -164,10 +165,10 @@ impl Cx<'_> {
     }
 
     /// Sends one message over these links.
-    pub(crate) fn send(&mut self, to: Vec<LinkId>, body: Body) -> SendId {
+    pub(crate) fn send(&mut self, to: Vec<LinkId>, body: Body, purpose: Purpose) -> SendId {
         let send = self.shared_mut().next_send.mint();
         let message = Arc::new(Message::new(self.now().wall, body));
-        self.motr(motr::Command::Send { send, to: to.into(), message });
+        self.motr(motr::Command::Send { send, to: to.into(), message, purpose });
         send
     }
 

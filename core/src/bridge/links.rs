@@ -3,6 +3,10 @@
 //! Every link is sent every change. While a link is down or has several messages in flight, its pending notes
 //! are kept as the latest note per object. So the memory for a slow or dead peer is bounded by the number of
 //! objects in the configuration.
+//!
+//! A link that was taken over from the last life of hax is *untried* until its process has answered or is
+//! found to be unreachable: it proves neither life nor death. It is sent all states, and before them the ends
+//! of lives that the last life owed to it.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -14,9 +18,10 @@ use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::bridge::context::Cx;
 use crate::bridge::continuation::Timer;
-use crate::cluster::Changes;
+use crate::cluster::{Changes, Cluster};
 use crate::ha::fact::Fact;
 use crate::ha::message::Body;
+use crate::ha::motr::{self, Purpose};
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     /// Some link may need a snapshot.
     snapshot_wanted: bool,
+    /// The links whose owed news may have changed.
+    owes: BTreeSet<LinkId>,
 }
 
 #[derive(Debug)]
@@ -42,12 +49,80 @@ pub(crate) struct Link {
     /// The link was away, and its process will not request the states itself: it is sent all states once they
     /// are known.
     needs_snapshot: bool,
+    /// The link was taken over from the last life of hax.
+    pub(crate) kept: bool,
+    /// The link was taken over, and nothing is known of its process.
+    untried: bool,
+    /// The ends of lives that the link is owed although it needs a snapshot: its process believes that it
+    /// misses nothing.
+    owed_ends: Option<BTreeSet<Fid>>,
+    /// The owed news as reported to the wire.
+    reported: Vec<Note>,
 }
 
 impl Link {
     /// Returns the number of pending notes.
     pub(crate) fn pending_count(&self) -> usize {
         self.pending.len() + self.ended.len()
+    }
+
+    /// Returns the pending notes that no snapshot replaces.
+    fn news(&self) -> Vec<Note> {
+        let ends = self.ended.iter().map(|fid| Note { fid: *fid, state: ObjectState::Failed });
+        let others = self.pending.iter().map(|(fid, state)| Note { fid: *fid, state: *state });
+        ends.chain(others.filter(is_news)).collect()
+    }
+}
+
+impl Link {
+    fn new(now: Instant, process: Fid, needs_snapshot: bool) -> Self {
+        Self {
+            process,
+            up: true,
+            since: now,
+            in_flight: 0,
+            pending: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            needs_snapshot,
+            kept: false,
+            untried: false,
+            owed_ends: None,
+            reported: Vec::new(),
+        }
+    }
+
+    /// Keeps the end of a life for later.
+    fn owe_ends(&mut self, notes: &[Note]) {
+        for note in notes {
+            self.pending.remove(&note.fid);
+            self.ended.insert(note.fid);
+            if let Some(ends) = &mut self.owed_ends {
+                ends.insert(note.fid);
+            }
+        }
+    }
+
+    /// Makes all states pending. A process that is announced as failed is not announced as transient after
+    /// that, nor as failed again.
+    fn owe_all(&mut self, all: Vec<Note>) {
+        let ends = self.owed_ends.take().unwrap_or_default();
+        let down = [ObjectState::Transient, ObjectState::Failed];
+        let due = |note: &Note| !down.contains(&note.state) || !ends.contains(&note.fid);
+        let due = all.into_iter().filter(due).map(|note| (note.fid, note.state));
+        // A map is built faster than it is extended.
+        self.pending.append(&mut due.collect());
+    }
+
+    /// Keeps what the snapshot will not contain; returns whether there is any.
+    fn owe_news(&mut self, notes: &[Note], ends: bool) -> bool {
+        if ends {
+            self.owe_ends(notes);
+        } else {
+            let others = notes.iter().filter(|note| is_news(note));
+            self.pending.extend(others.map(|note| (note.fid, note.state)));
+        }
+        ends || notes.iter().any(is_news)
     }
 }
 
@@ -57,27 +132,33 @@ impl Links {
     }
 
     pub(crate) fn on_up(&mut self, cx: &Cx<'_>, link: LinkId, process: Fid, wants_all: bool) {
-        let new = Link {
-            process,
-            up: true,
-            since: cx.now().mono,
-            in_flight: 0,
-            pending: BTreeMap::new(),
-            ended: BTreeSet::new(),
-            answers: BTreeMap::new(),
-            needs_snapshot: wants_all,
-        };
-        self.links.insert(link, new);
+        self.links.insert(link, Link::new(cx.now().mono, process, wants_all));
         self.snapshot_wanted |= wants_all;
+    }
+
+    /// Adds a link that was taken over.
+    pub(crate) fn on_kept(&mut self, cx: &Cx<'_>, id: LinkId, process: Fid, owed: &[Note]) {
+        let mut link = Link::new(cx.now().mono, process, true);
+        (link.up, link.kept, link.untried) = (false, true, true);
+        link.owed_ends = Some(BTreeSet::new());
+        for note in owed {
+            if is_news(note) {
+                link.pending.insert(note.fid, note.state);
+            } else {
+                link.owe_ends(&[*note]);
+            }
+        }
+        link.reported = owed.to_vec();
+        self.links.insert(id, link);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
         self.links.iter().map(|(id, link)| (*id, link))
     }
 
-    /// Returns whether a process's link is up; `None` if the process has no link.
+    /// Returns whether a process's link is up; `None` if the process has no link, or an untried one.
     pub(crate) fn is_link_up(&self, process: Fid) -> Option<bool> {
-        let own = self.links.values().filter(|link| link.process == process);
+        let own = self.links.values().filter(|link| link.process == process && !link.untried);
         own.map(|link| link.up).reduce(|a, b| a || b)
     }
 
@@ -90,6 +171,7 @@ impl Links {
             if core::mem::replace(&mut link.up, false) {
                 link.since = cx.now().mono;
             }
+            link.untried = false;
             let grace = cx.config().time.link_grace;
             cx.arm(Timer::LinkGrace(id), grace);
         }
@@ -101,6 +183,7 @@ impl Links {
             if !core::mem::replace(&mut link.up, true) {
                 link.since = cx.now().mono;
             }
+            link.untried = false;
             self.snapshot_wanted |= link.needs_snapshot;
             self.flush(cx, id);
         }
@@ -110,6 +193,7 @@ impl Links {
         cx.disarm(Timer::LinkGrace(id));
         self.drop_pending(cx, id);
         self.links.remove(&id);
+        self.owes.remove(&id);
     }
 
     /// Drops the pending notes of a link after it was down for too long; they count as not delivered. If the
@@ -118,6 +202,7 @@ impl Links {
         self.drop_pending(cx, id);
         if let Some(link) = self.links.get_mut(&id) {
             link.needs_snapshot = true;
+            link.owed_ends = None;
         }
     }
 
@@ -126,6 +211,9 @@ impl Links {
         let (process, notes) = (link.process, link.pending_count());
         link.pending.clear();
         link.ended.clear();
+        if !link.reported.is_empty() {
+            self.owes.insert(id);
+        }
         if notes > 0 {
             cx.fact(Fact::OwedDropped { link: id, process, notes: count(notes) });
         }
@@ -160,7 +248,8 @@ impl Links {
     pub(crate) fn answer(&mut self, cx: &mut Cx<'_>, id: LinkId, question: MsgId, body: Body) {
         if let Some(link) = self.links.get_mut(&id) {
             link.in_flight += 1;
-            link.answers.insert(cx.send([id].into(), body), question);
+            let send = cx.send([id].into(), body, Purpose::Answer(question));
+            link.answers.insert(send, question);
         }
     }
 
@@ -195,26 +284,31 @@ impl Links {
             let max = cx.config().limit.sends_per_link;
             let mut to = Vec::new();
             for (id, link) in &mut self.links {
-                if link.needs_snapshot || ended == Some(link.process) {
+                if ended == Some(link.process) || link.needs_snapshot && link.owed_ends.is_none() {
                     continue;
                 }
-                if link.up && link.pending_count() == 0 && link.in_flight < max {
+                if link.needs_snapshot {
+                    if link.owe_news(notes, ended.is_some()) {
+                        self.owes.insert(*id);
+                    }
+                } else if link.up && link.pending_count() == 0 && link.in_flight < max {
                     link.in_flight += 1;
                     to.push(*id);
                 } else if ended.is_some() {
-                    for note in notes {
-                        link.pending.remove(&note.fid);
-                        link.ended.insert(note.fid);
-                    }
+                    link.owe_ends(notes);
+                    self.owes.insert(*id);
                     if link.up {
                         sent.push((*id, None));
                     }
                 } else if !mutant(Mutant::OwedForgotten) {
                     link.pending.extend(notes.iter().map(|note| (note.fid, note.state)));
+                    if notes.iter().any(is_news) {
+                        self.owes.insert(*id);
+                    }
                 }
             }
             if !to.is_empty() {
-                let send = send_notes(cx, to.clone(), notes.into());
+                let send = send_notes(cx, to.clone(), notes.into(), ended.is_some());
                 sent.extend(to.into_iter().map(|link| (link, Some(send))));
             }
         }
@@ -240,7 +334,7 @@ impl Links {
             }
         }
         if !to.is_empty() {
-            send_notes(cx, to, [known].into());
+            send_notes(cx, to, [known].into(), false);
         }
     }
 
@@ -254,9 +348,21 @@ impl Links {
         for id in ids {
             if let Some(link) = self.links.get_mut(&id) {
                 link.needs_snapshot = false;
-                link.pending.extend(all().into_iter().map(|note| (note.fid, note.state)));
+                link.owe_all(all());
             }
             self.flush(cx, id);
+        }
+    }
+
+    /// Reports to the wire what is owed to the links beyond all states.
+    pub(crate) fn report_owed(&mut self, cx: &mut Cx<'_>) {
+        for id in core::mem::take(&mut self.owes) {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            let news = link.news();
+            if news != link.reported {
+                cx.motr(motr::Command::Owe { link: id, notes: news.clone().into() });
+                link.reported = news;
+            }
         }
     }
 
@@ -265,6 +371,9 @@ impl Links {
         let max = cx.config().limit.sends_per_link;
         let Some(link) = self.links.get_mut(&id) else { return };
         while link.up && link.pending_count() > 0 && link.in_flight < max {
+            if !link.reported.is_empty() || !link.ended.is_empty() {
+                self.owes.insert(id);
+            }
             let mut notes = Vec::new();
             while notes.len() < NOTES_MAX
                 && let Some(fid) = link.ended.pop_first()
@@ -273,7 +382,7 @@ impl Links {
             }
             if !notes.is_empty() {
                 link.in_flight += 1;
-                send_notes(cx, [id].into(), notes);
+                send_notes(cx, [id].into(), notes, true);
                 continue;
             }
             while notes.len() < NOTES_MAX
@@ -282,18 +391,26 @@ impl Links {
                 notes.push(Note { fid, state });
             }
             link.in_flight += 1;
-            send_notes(cx, [id].into(), notes);
+            send_notes(cx, [id].into(), notes, false);
         }
     }
 }
 
-fn send_notes(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>) -> SendId {
+/// Sends notes. `ends` is whether they are the end of a life.
+fn send_notes(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>, ends: bool) -> SendId {
     let (links, n) = (count(to.len()), count(notes.len()));
+    let news = ends || notes.iter().any(is_news);
+    let purpose = if news { Purpose::News } else { Purpose::States };
     // A receiver ignores a state that it knows already.
     let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };
-    let send = cx.send(to, Body::Nvec(Box::new(nvec)));
+    let send = cx.send(to, Body::Nvec(Box::new(nvec)), purpose);
     cx.fact(Fact::NotesSent { send, notes: n, links });
     send
+}
+
+/// Returns whether a note is about an object without a state of its own: no snapshot contains it.
+fn is_news(note: &Note) -> bool {
+    !Cluster::is_stateful(note.fid)
 }
 
 fn count(n: usize) -> u32 {

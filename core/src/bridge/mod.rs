@@ -300,6 +300,9 @@ impl State {
                 self.links.on_up(cx, link, process, reconnected);
                 self.verdicts.liveness_dirty = true;
             }
+            motr::Event::LinkKept { link, process, owed } => {
+                self.links.on_kept(cx, link, process, &owed);
+            }
             motr::Event::LinkReused { .. } => {}
             motr::Event::LinkDown { link } => {
                 self.verdicts.liveness_dirty = true;

@@ -306,15 +306,15 @@ impl Cluster {
     }
 
     /// Applies a posted check if its node or process is configured, not too many similar checks are known,
-    /// and it is newer than the replica or not confirmed by a read: anybody may post. Returns whether it was
-    /// applied.
+    /// and it is newer than the replica: anybody may post. An older one is applied only if no read has shown
+    /// a check of its node or process, since such a read knows better. Returns whether it was applied.
     pub fn apply_posted(&mut self, check: Check, replica: u64, most: usize) -> bool {
         let host = host_of(&check.node);
         let configured = match check.process {
             Some(process) => self.conf.host_of(process) == Some(host),
             None => !self.conf.nodes_of(host).is_empty() && !self.health.is_renamed(&check.node),
         };
-        let news = check.index > replica || !self.health.is_confirmed(&check);
+        let news = check.index > replica || !self.health.is_shown(&check);
         let taken = configured && news && self.health.alike(&check) < most;
         if taken {
             self.health.apply(check, Source::Post, &mut self.dirty);

@@ -30,6 +30,8 @@ enum Verb {
     Delete,
     /// Reads all keys with this prefix; an empty result is no error.
     GetTree,
+    /// Removes all keys with this prefix.
+    DeleteTree,
     /// Rejects the transaction unless this session holds the key's lock.
     CheckSession(Box<str>),
     /// Sets the key and takes its lock for this session.
@@ -57,6 +59,12 @@ impl Op {
     #[must_use]
     pub fn delete(key: &str) -> Self {
         Self::new(key, &[], Verb::Delete)
+    }
+
+    /// Removes all keys with this prefix.
+    #[must_use]
+    pub fn delete_tree(prefix: &str) -> Self {
+        Self::new(prefix, &[], Verb::DeleteTree)
     }
 
     /// Reads all keys with this prefix; an empty result is no error.
@@ -115,6 +123,7 @@ impl Op {
             Verb::Set => ("set", format!(r#","Value":"{}""#, value())),
             Verb::Delete => ("delete", String::new()),
             Verb::GetTree => ("get-tree", String::new()),
+            Verb::DeleteTree => ("delete-tree", String::new()),
             Verb::CheckSession(session) => {
                 ("check-session", format!(r#","Session":{}"#, quoted(session)))
             }

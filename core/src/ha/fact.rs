@@ -219,6 +219,14 @@ crate::facts! {
     Info Stopped {} "stopped";
     /// The node's inputs are not recorded any more.
     Warn JournalEnded { why: Box<str> } "the journal ends, hax goes on: {why}";
+
+    // ---- wire: links that outlive hax --------------------------------------------------------
+    /// A link of the last life of hax was taken over.
+    Info LinkKept { link: LinkId, process: Fid } "{link}: taken over from the last life of hax, with {process}";
+    /// Links of the last life could not be taken over.
+    Warn LinksLost { links: u32, why: &'static str } "{links} links of the last life of hax are lost: {why}; a process without a link has one again when it next says something";
+    /// A process contradicts the kept state of its link, which has ended.
+    Warn LinkContradicted { link: LinkId, process: Fid, why: &'static str } "{link}: ended, the kept state does not fit {process}: {why}; it has a link again when it next says something";
 }
 
 impl Report for Fact {

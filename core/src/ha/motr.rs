@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use super::entrypoint::{Entrypoint, EntrypointRequest};
 use super::message::Message;
+use super::note::Note;
 use crate::base::errno::Errno;
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId, MsgId, SendId};
@@ -25,6 +26,16 @@ pub enum Event {
         /// Whether the process had a link to an earlier life of ours. Such a process does not request the
         /// states by itself, while a starting one does.
         reconnected: bool,
+    },
+    /// A link of hax's last life was taken over. Nothing is known of its process until
+    /// [`LinkBack`](Self::LinkBack) or [`LinkDown`](Self::LinkDown).
+    LinkKept {
+        /// The link.
+        link: LinkId,
+        /// The process at its other end.
+        process: Fid,
+        /// What the last life [owed](Command::Owe) to it.
+        owed: Box<[Note]>,
     },
     /// The reply to `entry` confirmed the process's existing link.
     LinkReused {
@@ -73,6 +84,19 @@ pub enum Event {
     },
 }
 
+/// The purpose of a sent message. It decides what the next life of hax does about a message without a known
+/// outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The message has states that can be computed again. The next life sends all states anyway.
+    States,
+    /// The message has news that no later state shows, such as the end of a process's life. It is sent again
+    /// if it was not received.
+    News,
+    /// The message answers this one of the link. A request with a received answer is not worked again.
+    Answer(MsgId),
+}
+
 /// A command for the implementation of Motr's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -92,6 +116,16 @@ pub enum Command {
         to: Box<[LinkId]>,
         /// The message; encoded once for all links.
         message: Arc<Message>,
+        /// What the message is for.
+        purpose: Purpose,
+    },
+    /// Records what is owed to a link and not sent yet, in place of an earlier record. The next life of hax
+    /// gets it with the link.
+    Owe {
+        /// The link.
+        link: LinkId,
+        /// The notes that no snapshot of all states replaces.
+        notes: Box<[Note]>,
     },
     /// Acknowledges a message: its effects are complete, and its sender may forget it.
     Ack {

@@ -18,9 +18,19 @@ pub struct Request {
     pub target: Box<str>,
     /// The whole body.
     pub body: Bytes,
-    /// Whether the request comes from an address of this node, or presents the demanded token or certificate.
-    /// A post of another sender takes effect only when Consul has confirmed it.
-    pub trusted: bool,
+    /// What is known of the sender.
+    pub trust: Trust,
+}
+
+/// What is known of the sender of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Nothing: anyone who can reach the port. What is posted takes effect only when Consul has confirmed it.
+    None,
+    /// It has sent the request from an address of this node. Any user of the node can.
+    Local,
+    /// It has presented the token, or uses the local socket, which the operator opens to some users only.
+    Authorized,
 }
 
 /// The response to a request.

@@ -28,6 +28,14 @@ pub const fn post<H>(path: &'static str, handler: H) -> Route<H> {
     Route { method: Method::Post, path, handler }
 }
 
+impl<H> Route<H> {
+    /// Returns the path.
+    #[must_use]
+    pub const fn path(&self) -> &'static str {
+        self.path
+    }
+}
+
 /// Returns the path of a target without its query.
 #[must_use]
 pub fn path(target: &str) -> &str {

@@ -7,7 +7,9 @@ use super::JournalError;
 use super::field::{Cursor, Field};
 use crate::bridge::config::{Config as Bridge, Limits, OnUnexpected, Times};
 use crate::node::Config;
+use crate::state::Slots;
 use crate::wire::Config as Wire;
+use crate::wire::endpoint::Keeping;
 
 macro_rules! in_order {
     ($name:ident { $($field:ident),* $(,)? }) => {
@@ -74,7 +76,35 @@ in_order!(Wire {
     entries_max,
     backlog_bytes_max,
     reply_bytes_max,
+    keeping,
 });
+in_order!(Keeping { boot, process, ends_links, slots });
+
+impl Field for Option<Keeping> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.is_some().put(out);
+        self.iter().for_each(|keeping| keeping.put(out));
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
+        Ok(if bool::take(from)? { Some(Keeping::take(from)?) } else { None })
+    }
+}
+
+impl Field for Slots {
+    fn put(&self, out: &mut Vec<u8>) {
+        u32::try_from(self.len()).unwrap_or(u32::MAX).put(out);
+        for (slot, value) in self {
+            slot.put(out);
+            value.put(out);
+        }
+    }
+
+    fn take(from: &mut Cursor<'_>) -> Result<Self, JournalError> {
+        // The number is not trusted with memory: each slot is read before the next has room.
+        (0..u32::take(from)?).map(|_| Ok((Field::take(from)?, Field::take(from)?))).collect()
+    }
+}
 
 impl Field for OnUnexpected {
     fn put(&self, out: &mut Vec<u8>) {

@@ -43,7 +43,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u8 u16 u32 u64);
+numbers!(u8 u16 u32 u64 u128);
 
 /// Encoded with 64 bits, whatever the machine's own width.
 impl Field for usize {

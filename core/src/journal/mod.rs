@@ -25,7 +25,7 @@ use crate::base::id::{CallId, ConnId, FifoId, HttpId};
 use crate::base::time::{Instant, Now, WallClock};
 use crate::consul::port::{Answer, Reply, Unanswered};
 use crate::fifo;
-use crate::http::port::Request;
+use crate::http::port::{Request, Trust};
 use crate::http::stream::{Closed, Why};
 use crate::keeper::port as keeper;
 use crate::net::Event;
@@ -35,7 +35,7 @@ use field::{Cursor, Field};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"haxjrnl\n";
 /// The version of the format. It also changes with the fields of the configuration.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// The maximum size of a record: the largest response of Consul, and some space.
 pub const RECORD_MAX: usize = 80 << 20;
 
@@ -155,7 +155,8 @@ impl Field for Input {
                 request.method.put(out);
                 request.target.put(out);
                 request.body.put(out);
-                request.trusted.put(out);
+                let trust = TRUST.iter().position(|trust| *trust == request.trust);
+                u8::try_from(trust.unwrap_or_default()).unwrap_or_default().put(out);
             }
             Self::Stop => 4_u8.put(out),
             Self::Spiel(reply) => {
@@ -196,7 +197,9 @@ impl Field for Input {
                 method: Field::take(from)?,
                 target: Field::take(from)?,
                 body: Field::take(from)?,
-                trusted: Field::take(from)?,
+                trust: *TRUST
+                    .get(usize::from(u8::take(from)?))
+                    .ok_or(JournalError::Field("what is known of a sender"))?,
             })),
             4 => Self::Stop,
             5 => Self::Spiel(Field::take(from)?),
@@ -224,6 +227,9 @@ impl Field for keeper::Event {
         serde_json::from_slice(&text).map_err(|_| JournalError::Field("an event of the keeper"))
     }
 }
+
+/// What can be known of a request's sender, by number.
+const TRUST: [Trust; 3] = [Trust::None, Trust::Local, Trust::Authorized];
 
 /// The reasons of a response's end, by number.
 const CLOSED: [Why; 4] = [Why::Ended, Why::Client, Why::Slow, Why::TooMany];

@@ -13,6 +13,7 @@ use super::name::InstanceId;
 use super::record::{self, Intent, RecordFile};
 use super::request::{self, Ask, Request, Start, VERSION};
 use super::{ClientId, Cx, Keeper, Output, PAGE, Timer};
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 
 /// The result of a request. It is none if the reply is sent later.
@@ -107,6 +108,10 @@ impl Keeper {
         let name = start.instance.clone();
         let intent = Intent { v: VERSION, boot, generation, asked_by, start };
         let body = record::encode(&intent);
+        if mutant(Mutant::IntentLate) {
+            cx.out.push(Output::Spawn { start: instance.start.clone() });
+            instance.stage = Stage::Starting;
+        }
         cx.out.push(Output::Write { instance: name, file: RecordFile::Intent, body });
         self.keep(instance);
         Ok(None)

@@ -11,6 +11,7 @@ use crate::base::fact::{Kind, Metric, Report};
 use crate::exec::Status;
 
 crate::facts! {
+    "keeper";
     /// An instance has been started and runs.
     Info Started { instance: InstanceId, process: Process, asked_by: u32 }
         "{instance} runs: {process}, asked for by user {asked_by}";

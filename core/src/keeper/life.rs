@@ -11,6 +11,7 @@ use super::process::Process;
 use super::record::{self, EndRecord, Found, Life, RecordFile, Recovered, StopRecord};
 use super::{Cx, Keeper, Output, Timer};
 use crate::base::errno::Errno;
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::exec::Status;
 
@@ -151,7 +152,9 @@ impl Keeper {
             2 => cx.out.push(Output::Fact(Fact::Unkillable { instance: id.clone() })),
             _ => {}
         }
-        cx.out.push(Output::Kill { instance: id.clone() });
+        if !mutant(Mutant::KillForgotten) {
+            cx.out.push(Output::Kill { instance: id.clone() });
+        }
         self.timers.arm(Timer::Kill(instance.key), cx.now.after(KILLED_AGAIN));
     }
 
@@ -247,7 +250,9 @@ impl Keeper {
         self.instances.insert(id.clone(), instance);
         cx.out.push(Output::Write { instance: id.clone(), file: RecordFile::Ended, body });
         cx.say(Fact::Exited { instance: id.clone(), status, cause: cause.words() });
-        self.tell(&Event::Exited(view), cx);
+        if !mutant(Mutant::EndUntold) {
+            self.tell(&Event::Exited(view), cx);
+        }
         // The release comes last because the kernel needs some time to remove a cgroup. No client has to wait
         // for it.
         cx.out.push(Output::Release { instance: id.clone() });

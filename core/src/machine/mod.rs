@@ -10,7 +10,7 @@ use crate::base::fact::{Metric, Report};
 use crate::base::time::{Next, Now};
 use crate::ha::fact::Fact;
 use crate::ha::spiel;
-use crate::{consul, exec, fifo, file, http, keeper, net};
+use crate::{consul, exec, fifo, file, http, keeper, net, state};
 
 pub use cx::{Cx, Failure, FailureKind, Kept, Kinds, Limits, Named, Outcome};
 pub use pending::Pending;
@@ -63,8 +63,30 @@ pub enum Output<F = Fact> {
     Fifo(fifo::Response),
     /// A request to the node's keeper.
     Keeper(Box<keeper::port::Command>),
+    /// State to be kept for the next life, before any output that follows.
+    State(state::Command),
     /// A fact to log and count.
     Fact(F),
+}
+
+impl<F> Output<F> {
+    /// Converts the fact, if the output is one.
+    #[must_use]
+    pub fn map_fact<G>(self, convert: impl FnOnce(F) -> G) -> Output<G> {
+        match self {
+            Self::Net(command) => Output::Net(command),
+            Self::Consul(command) => Output::Consul(command),
+            Self::Spiel(call) => Output::Spiel(call),
+            Self::Http(response) => Output::Http(response),
+            Self::HttpStream(command) => Output::HttpStream(command),
+            Self::Exec(command) => Output::Exec(command),
+            Self::File(command) => Output::File(command),
+            Self::Fifo(response) => Output::Fifo(response),
+            Self::Keeper(command) => Output::Keeper(command),
+            Self::State(command) => Output::State(command),
+            Self::Fact(fact) => Output::Fact(convert(fact)),
+        }
+    }
 }
 
 impl<F> From<consul::port::Command> for Output<F> {

@@ -8,6 +8,7 @@ use crate::base::fact::{Kind, Metric, Report};
 use crate::machine::{Failure, Output};
 
 crate::facts! {
+    "route";
     /// The redundancy nodes have been read from the file.
     Info Loaded { nodes: usize } "serves: {nodes} redundancy nodes";
     /// The file of redundancy nodes cannot be used.

@@ -112,6 +112,7 @@ impl Bench {
                 | Output::Consul(_)
                 | Output::Spiel(_)
                 | Output::HttpStream(_)
+                | Output::State(_)
                 | Output::Keeper(_) => panic!("{output:?}"),
             }
         }

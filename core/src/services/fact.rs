@@ -6,6 +6,7 @@ use super::model::name::TypeName;
 use crate::keeper::name::InstanceId;
 
 crate::facts! {
+    "services";
     /// The node's records are written, and instances may be started.
     Info Manages { instances: usize, living: usize, run: u64 }
         "manages {instances} instances, of which {living} live (run {run:x})";
@@ -36,7 +37,7 @@ crate::facts! {
     /// Another program has written a record of this node.
     Info Rewritten { key: Box<str> } "{key} was changed by somebody else; it is read again";
     /// A request was committed.
-    Info Asked { what: &'static str, kind: TypeName, by: Box<str> } "{what} {kind}, asked by {by}";
+    Info Asked { what: &'static str, of: Box<str>, by: Box<str> } "{what} {of}, asked by {by}";
     /// A request was refused.
     Info Refused { why: Box<str> } "refused: {why}";
     /// A stop has begun.

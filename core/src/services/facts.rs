@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::coord::fact as coord;
 use super::fact as node;
-use crate::base::fact::{Kind, Metric, Report};
+use crate::base::fact::{Kind, Metric, Report, joined};
 use crate::machine::{Failure, FailureKind, Output};
 
 /// A fact of one of the two parts.
@@ -21,16 +21,7 @@ const NODES: usize = node::FactKind::KINDS.len();
 const COORDS: usize = coord::FactKind::KINDS.len();
 
 /// The kinds of both, those of the node first.
-const ALL: [Kind; NODES + COORDS] = {
-    let mut all = [node::FactKind::KINDS[0]; NODES + COORDS];
-    let mut at = 0;
-    while at < NODES + COORDS {
-        all[at] =
-            if at < NODES { node::FactKind::KINDS[at] } else { coord::FactKind::KINDS[at - NODES] };
-        at += 1;
-    }
-    all
-};
+const ALL: [Kind; NODES + COORDS] = joined(node::FactKind::KINDS, coord::FactKind::KINDS);
 
 impl Report for ServicesFact {
     const KINDS: &'static [Kind] = &ALL;
@@ -68,6 +59,12 @@ impl From<Failure> for ServicesFact {
     }
 }
 
+impl From<node::Fact> for ServicesFact {
+    fn from(fact: node::Fact) -> Self {
+        Self::Node(fact)
+    }
+}
+
 impl From<node::Fact> for Output<ServicesFact> {
     fn from(fact: node::Fact) -> Self {
         Self::Fact(ServicesFact::Node(fact))
@@ -88,7 +85,8 @@ mod tests {
 
     #[test]
     fn no_two_kinds_have_one_name() {
-        let names: BTreeSet<&str> = ServicesFact::KINDS.iter().map(|kind| kind.name).collect();
+        let names: BTreeSet<_> =
+            ServicesFact::KINDS.iter().map(|kind| (kind.machine, kind.name)).collect();
         assert_eq!(names.len(), ServicesFact::KINDS.len(), "a counter is named after its kind");
     }
 }

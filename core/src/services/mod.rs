@@ -10,6 +10,7 @@ mod api;
 mod coord;
 pub mod fact;
 pub mod facts;
+pub mod health;
 pub mod model;
 mod node;
 
@@ -20,6 +21,7 @@ use core::time::Duration;
 use crate::base::fact::Metric;
 use crate::base::id::CallId;
 use crate::base::time::{Next, Now};
+use crate::http::port::Request;
 use crate::machine::{ExitReason, Input, Machine, Output, Status};
 use api::Api;
 use coord::Coordinator;
@@ -28,6 +30,7 @@ use model::name::NodeName;
 use model::place::Labels;
 use node::Node;
 
+pub use api::has_path;
 pub use coord::fact as coord_fact;
 
 /// The configuration.
@@ -95,6 +98,20 @@ impl Services {
         }
     }
 
+    /// Returns the reason why this node cannot start or stop instances now.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&'static str> {
+        if self.is_stopping { Some("hax is stopping") } else { self.node.obstacle() }
+    }
+
+    /// Answers a probe at once. Other requests are the desk's.
+    fn on_http(&mut self, now: Now, request: &Request, out: &mut Vec<Output<ServicesFact>>) {
+        match health::answer(self, &request.method, &request.target) {
+            Some(answer) => out.push(Box::new(answer.response(request.id)).into()),
+            None => self.desk.on_http(now, request, out),
+        }
+    }
+
     /// Returns whether this node has the recovery coordinator, as far as it knows.
     #[must_use]
     pub fn coordinates(&self) -> bool {
@@ -123,7 +140,7 @@ impl Machine for Services {
             },
             Input::Keeper(event) => self.node.on_keeper(now, event, out),
             Input::Exec(event) => self.node.on_exec(now, event, out),
-            Input::Http(request) => self.desk.on_http(now, &request, out),
+            Input::Http(request) => self.on_http(now, &request, out),
             Input::HttpStream(closed) => self.desk.on_closed(now, closed, out),
             Input::Stop => {
                 self.is_stopping = true;

@@ -34,6 +34,7 @@ pub struct Watch {
     target: String,
     index: u64,
     in_flight: bool,
+    has_nothing_new: bool,
     backoff: Backoff,
 }
 
@@ -41,7 +42,8 @@ impl Watch {
     /// Creates a watch without sending a query.
     #[must_use]
     pub fn new(target: String) -> Self {
-        Self { target, index: 0, in_flight: false, backoff: Backoff::default() }
+        let (in_flight, has_nothing_new) = (false, false);
+        Self { target, index: 0, in_flight, has_nothing_new, backoff: Backoff::default() }
     }
 
     /// Sends the next query, unless one is in flight. The first response comes at once.
@@ -69,9 +71,23 @@ impl Watch {
             return None;
         };
         self.backoff.reset();
+        self.has_nothing_new = answer.index == self.index;
         // After an index that goes backwards, the watch starts from scratch.
         self.index = if answer.index < self.index { 0 } else { answer.index };
         Some(answer)
+    }
+
+    /// Returns whether the last response had the index of the one before: the wait is over, or Consul has ended the
+    /// query, as it does when a snapshot is restored. The restored data may have reached the very same index, so
+    /// this is a reason to read again, after a pause.
+    #[must_use]
+    pub fn has_nothing_new(&self) -> bool {
+        self.has_nothing_new
+    }
+
+    /// Starts from scratch: the response to the next query comes at once.
+    pub fn restart(&mut self) {
+        self.index = 0;
     }
 
     /// Records that the query in flight was cancelled: the next one may be sent.
@@ -144,7 +160,10 @@ mod tests {
         let mut kept = Kept::<Test>::new(CallId::first(0), 0, limits, ());
         let mut watch = Watch::new("/v1/kv/a?stale".into());
         let mut targets = Vec::new();
-        for (status, index) in [(200, 7), (404, 9), (200, 3), (500, 9), (200, 0), (200, 4)] {
+        let mut unchanged = Vec::new();
+        for (status, index) in
+            [(200, 7), (404, 9), (200, 9), (200, 3), (500, 9), (200, 0), (200, 4)]
+        {
             let mut out = Vec::new();
             let mut cx = kept.cx(Now::default(), &mut out);
             let wait = Duration::from_secs(10);
@@ -152,10 +171,12 @@ mod tests {
             watch.send(&mut cx, Again, wait);
             let answer = answer(status, index);
             let taken = watch.on_answer(&mut cx, Again, Some(&answer)).is_some();
+            unchanged.extend(taken.then(|| watch.has_nothing_new()));
             assert_eq!(taken, (200..=404).contains(&status) && index > 0, "{status} {index}");
             targets.extend(out.into_iter().filter_map(|sent| sent.0));
         }
         let index = |n: u64| format!("/v1/kv/a?stale&index={n}&wait=10s");
-        assert_eq!(targets, [0, 7, 9, 0, 0, 0].map(index), "one at a time");
+        assert_eq!(targets, [0, 7, 9, 9, 0, 0, 0].map(index), "one at a time");
+        assert_eq!(unchanged, [false, false, true, false, false]);
     }
 }

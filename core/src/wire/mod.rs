@@ -7,6 +7,7 @@
 pub mod codec;
 mod conns;
 pub mod endpoint;
+mod hand;
 mod link;
 pub mod name;
 pub mod process;

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::base::id::{MsgId, SendId};
+use crate::ha::motr::Purpose;
 use crate::wire::codec::params::Tags;
 
 /// Tags of one direction increase in steps of two.
@@ -21,7 +22,34 @@ pub(crate) struct OutQueue {
     /// The tag of the first kept message. Lower tags were sent by an earlier life: the peer may still confirm
     /// them, but no sender waits for that.
     first: u64,
-    kept: VecDeque<(SendId, Bytes)>,
+    kept: VecDeque<Sent>,
+}
+
+/// A message in the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// The id; `None` for a message of the last life, whose outcome nobody waits for.
+    pub(crate) send: Option<SendId>,
+    pub(crate) purpose: Purpose,
+    /// The encoded message. A message that was received in the last life has none.
+    pub(crate) body: Bytes,
+}
+
+impl Sent {
+    /// Creates a message without an effect on the next life.
+    pub(crate) fn new(send: SendId, body: Bytes) -> Self {
+        Self { send: Some(send), purpose: Purpose::States, body }
+    }
+}
+
+/// What is known of a message in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The peer has received it.
+    Received,
+    /// It was sent; the peer may have received it. Its tag belongs to its content for ever.
+    MaybeReceived,
+    Unsent,
 }
 
 /// The error of a confirmed tag beyond the sent ones.
@@ -37,6 +65,38 @@ impl OutQueue {
     /// tags below `next` and delivered all below `delivered`.
     pub(crate) fn resumed(delivered: u64, next: u64) -> Self {
         Self { delivered, next, reached: next, first: next, kept: VecDeque::new() }
+    }
+
+    /// Creates the continuation of the last life's queue with its messages. The peer has received the
+    /// messages below `next`, and perhaps those below `reached`.
+    pub(crate) fn kept(tags: OutTags, kept: VecDeque<Sent>) -> Self {
+        let OutTags { delivered, first, next, reached } = tags;
+        Self { delivered, next, reached, first, kept }
+    }
+
+    /// Returns the tags for the next life. With `in_flight` the last sent message has no reply yet.
+    pub(crate) fn out_tags(&self, in_flight: bool) -> OutTags {
+        let back = if in_flight { STEP } else { 0 };
+        let next = self.next.saturating_sub(back).max(self.first);
+        OutTags { delivered: self.delivered, first: self.first, next, reached: self.reached }
+    }
+
+    /// Returns the messages with their tags and their progress.
+    pub(crate) fn messages(&self, in_flight: bool) -> impl Iterator<Item = (u64, Progress, &Sent)> {
+        let OutTags { first, next, reached, .. } = self.out_tags(in_flight);
+        self.kept.iter().zip((first..).step_by(2)).map(move |(sent, tag)| {
+            let progress = match tag {
+                tag if tag < next => Progress::Received,
+                tag if tag < reached => Progress::MaybeReceived,
+                _ => Progress::Unsent,
+            };
+            (tag, progress, sent)
+        })
+    }
+
+    /// Returns whether the peer may say that it has received all tags below `in_delivered`.
+    pub(crate) fn may_be_delivered(&self, in_delivered: u64) -> bool {
+        in_delivered <= self.reached && in_delivered % STEP == self.first % STEP
     }
 
     pub(crate) fn tags(&self) -> Tags {
@@ -57,18 +117,18 @@ impl OutQueue {
         self.kept.len()
     }
 
-    pub(crate) fn push(&mut self, send: SendId, body: Bytes) {
-        self.kept.push_back((send, body));
+    pub(crate) fn push(&mut self, sent: Sent) {
+        self.kept.push_back(sent);
     }
 
     /// Returns the next message to send and its tag.
     pub(crate) fn take(&mut self) -> Option<(u64, Bytes)> {
         let place = usize::try_from((self.next - self.first) / STEP).ok()?;
-        let (_, body) = self.kept.get(place)?;
+        let body = self.kept.get(place)?.body.clone();
         let tag = self.next;
         self.next += STEP;
         self.reached = self.reached.max(self.next);
-        Some((tag, body.clone()))
+        Some((tag, body))
     }
 
     /// Puts the message taken last back, since it could not be sent.
@@ -86,13 +146,14 @@ impl OutQueue {
         self.delivered < self.reached
     }
 
-    /// Records that the peer has delivered all tags below `in_delivered`. Smaller values have no effect.
+    /// Records that the peer has delivered all tags below `in_delivered`, and passes on the delivered
+    /// messages. Smaller values have no effect.
     pub(crate) fn raise(
         &mut self,
         in_delivered: u64,
-        delivered: &mut alloc::vec::Vec<SendId>,
+        mut each: impl FnMut(Sent),
     ) -> Result<(), WrongTag> {
-        if in_delivered > self.reached || in_delivered % STEP != self.first % STEP {
+        if !self.may_be_delivered(in_delivered) {
             return Err(WrongTag);
         }
         while self.delivered < in_delivered {
@@ -102,7 +163,9 @@ impl OutQueue {
             }
             self.delivered += STEP;
             self.first += STEP;
-            delivered.extend(self.kept.pop_front().map(|(send, _)| send));
+            if let Some(sent) = self.kept.pop_front() {
+                each(sent);
+            }
         }
         self.next = self.next.max(self.delivered);
         Ok(())
@@ -113,7 +176,34 @@ impl OutQueue {
         let sent =
             usize::try_from(self.next.saturating_sub(self.first) / STEP).unwrap_or(usize::MAX);
         let from = if all { 0 } else { sent.min(self.kept.len()) };
-        self.kept.drain(from..).map(|(send, _)| send)
+        self.kept.drain(from..).filter_map(|sent| sent.send)
+    }
+}
+
+/// The tags of an out queue for the next life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutTags {
+    pub(crate) delivered: u64,
+    /// The tag of the first kept message.
+    pub(crate) first: u64,
+    /// The peer has received all lower tags.
+    pub(crate) next: u64,
+    /// The peer has not received any tag from this one on.
+    pub(crate) reached: u64,
+}
+
+impl OutTags {
+    /// Returns whether these can be the tags of a queue of `messages` messages whose first tag was `first`.
+    pub(crate) fn are_sound(&self, first: u64, messages: usize) -> bool {
+        let Self { delivered, first: kept, next, reached } = *self;
+        let all = [delivered, kept, next, reached];
+        let end = kept.saturating_add(STEP.saturating_mul(messages as u64));
+        all.iter().all(|tag| tag % STEP == first % STEP && *tag < 1 << 62)
+            && first <= delivered
+            && delivered <= kept
+            && kept <= next
+            && next <= reached
+            && reached <= end
     }
 }
 
@@ -134,6 +224,30 @@ impl InQueue {
     pub(crate) fn new(first: u64) -> Self {
         let (open, early) = (BTreeMap::new(), BTreeSet::new());
         Self { confirmed: first, delivered: first, assign: first, open, early }
+    }
+
+    /// Creates the continuation of the last life's queue. The messages below `delivered`, and those that are
+    /// not `open`, are acknowledged.
+    pub(crate) fn kept(delivered: u64, assign: u64, open: BTreeMap<MsgId, u64>) -> Self {
+        let tags: BTreeSet<u64> = open.values().copied().collect();
+        let early = (delivered..assign).step_by(2).filter(|tag| !tags.contains(tag)).collect();
+        // The first 207 of the next life confirms what is delivered.
+        Self { confirmed: delivered, delivered, assign, open, early }
+    }
+
+    /// Returns the messages without an acknowledgement, with their tags.
+    pub(crate) fn open(&self) -> impl ExactSizeIterator<Item = (MsgId, u64)> {
+        self.open.iter().map(|(msg, tag)| (*msg, *tag))
+    }
+
+    /// Returns the next expected tag.
+    pub(crate) fn assign(&self) -> u64 {
+        self.assign
+    }
+
+    /// Returns the tag of a message without an acknowledgement.
+    pub(crate) fn tag(&self, msg: MsgId) -> Option<u64> {
+        self.open.get(&msg).copied()
     }
 
     pub(crate) fn tags(&self) -> Tags {
@@ -190,14 +304,14 @@ mod tests {
 
     fn filled(n: u64) -> OutQueue {
         let mut queue = OutQueue::new(1);
-        (1..=n).for_each(|n| queue.push(SendId(n), Bytes::new()));
+        (1..=n).for_each(|n| queue.push(Sent::new(SendId(n), Bytes::new())));
         queue
     }
 
     fn raised(queue: &mut OutQueue, to: u64) -> Result<Vec<u64>, WrongTag> {
         let mut delivered = Vec::new();
-        queue.raise(to, &mut delivered)?;
-        Ok(delivered.iter().map(|send| send.0).collect())
+        queue.raise(to, |sent| delivered.extend(sent.send.map(|send| send.0)))?;
+        Ok(delivered)
     }
 
     #[test]
@@ -235,7 +349,7 @@ mod tests {
     #[test]
     fn what_an_earlier_life_sent_may_still_be_confirmed() {
         let mut queue = OutQueue::resumed(5, 9);
-        queue.push(SendId(1), Bytes::new());
+        queue.push(Sent::new(SendId(1), Bytes::new()));
         assert_eq!(queue.tags(), Tags { confirmed: 5, delivered: 5, next: 9, assign: 11 });
         assert_eq!(queue.take().map(|(tag, _)| tag), Some(9));
         assert_eq!(raised(&mut queue, 7), Ok(alloc::vec![]));

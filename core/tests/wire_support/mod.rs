@@ -9,6 +9,7 @@
 )]
 
 pub mod account;
+mod kept;
 mod network;
 pub mod tape;
 pub mod world;

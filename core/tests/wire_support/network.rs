@@ -12,6 +12,40 @@ use hax_core::wire::codec::packet;
 use super::world::{Ev, LATENCY, Machine, S, Socket, World};
 
 impl World {
+    /// Breaks all connections between two nodes.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        for socket in 0..self.sockets.len() {
+            let between =
+                |e: &Option<(usize, u64, ConnId)>| e.is_some_and(|e| e.0 == a || e.0 == b);
+            if self.sockets[socket].ends.iter().all(between) {
+                let at = self.now + LATENCY;
+                for end in 0..2 {
+                    self.push(at, 0, Ev::Fin(socket, end));
+                }
+            }
+        }
+    }
+
+    /// Breaks the connections that `a` has opened to `b`, without `b` noticing.
+    pub fn cut_from(&mut self, a: usize, b: usize) {
+        for socket in 0..self.sockets.len() {
+            let nodes = self.sockets[socket].ends.map(|end| end.map(|end| end.0));
+            if nodes == [Some(a), Some(b)] {
+                self.push(self.now + LATENCY, 0, Ev::Fin(socket, 0));
+            }
+        }
+    }
+
+    /// Delays all data between two nodes for a while.
+    pub fn stall(&mut self, a: usize, b: usize, us: u64) {
+        self.stalls.insert((a.min(b), a.max(b)), self.now + us);
+    }
+
+    pub fn heal(&mut self) {
+        self.stalls.clear();
+        self.lose.clear();
+    }
+
     pub(super) fn on_accept(&mut self, socket: usize, to: SocketAddr) {
         let Some((from, _, _)) = self.sockets[socket].ends[0] else { return };
         let target = self.nodes.iter().position(|n| n.addr == to);

@@ -18,6 +18,7 @@ use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr;
 use hax_core::net;
 use hax_core::wire::codec::params::{LinkIds, Uint128};
+use hax_core::wire::endpoint::Keeping;
 use hax_core::wire::{Config, Endpoint, Input, Output, Process, process};
 
 pub const MS: u64 = 1_000;
@@ -102,6 +103,12 @@ pub struct World {
     pub(super) flying: BTreeMap<(usize, LinkIds), (Uint128, u64)>,
     unacked: Vec<(LinkId, MsgId)>,
     unacked_by: Vec<(usize, u64, MsgId)>,
+    /// The states of links that outlive hax; `None` if none do.
+    pub slots: Option<BTreeMap<u32, Bytes>>,
+    pub boot: u128,
+    pub ends_links: bool,
+    /// The number of further outputs and commands before hax dies.
+    pub dies_after: Option<u32>,
 }
 
 pub fn addr(node: usize) -> SocketAddr {
@@ -160,6 +167,10 @@ impl World {
             flying: BTreeMap::new(),
             unacked: Vec::new(),
             unacked_by: Vec::new(),
+            slots: None,
+            boot: 1,
+            ends_links: false,
+            dies_after: None,
         };
         for node in 0..=processes {
             world.nodes.push(Node {
@@ -185,6 +196,10 @@ impl World {
         change(&mut config);
         let machine = if node == 0 {
             self.links.clear();
+            config.keeping = self.slots.clone().map(|slots| {
+                let slots = slots.into_iter().collect();
+                Keeping { boot: self.boot, process: fid(0), ends_links: self.ends_links, slots }
+            });
             Machine::Hax(Box::new(Endpoint::new(config)))
         } else {
             Machine::Process(Box::new(Process::new(process::Config {
@@ -220,6 +235,8 @@ impl World {
             self.owed.clear();
             self.links.clear();
             self.unacked.clear();
+            self.flying.retain(|(node, _), _| *node != 0);
+            self.dies_after = None;
             self.former.push(std::mem::take(&mut self.hax));
         }
         for (_, socket) in std::mem::take(&mut self.nodes[node].sockets) {
@@ -231,42 +248,13 @@ impl World {
         }
     }
 
-    /// Breaks all connections between two nodes.
-    pub fn cut(&mut self, a: usize, b: usize) {
-        for socket in 0..self.sockets.len() {
-            let between =
-                |e: &Option<(usize, u64, ConnId)>| e.is_some_and(|e| e.0 == a || e.0 == b);
-            if self.sockets[socket].ends.iter().all(between) {
-                let at = self.now + LATENCY;
-                for end in 0..2 {
-                    self.push(at, 0, Ev::Fin(socket, end));
-                }
-            }
-        }
-    }
-
-    /// Breaks the connections that `a` has opened to `b`, without `b` noticing.
-    pub fn cut_from(&mut self, a: usize, b: usize) {
-        for socket in 0..self.sockets.len() {
-            let nodes = self.sockets[socket].ends.map(|end| end.map(|end| end.0));
-            if nodes == [Some(a), Some(b)] {
-                self.push(self.now + LATENCY, 0, Ev::Fin(socket, 0));
-            }
-        }
-    }
-
-    /// Delays all data between two nodes for a while.
-    pub fn stall(&mut self, a: usize, b: usize, us: u64) {
-        self.stalls.insert((a.min(b), a.max(b)), self.now + us);
-    }
-
-    pub fn heal(&mut self) {
-        self.stalls.clear();
-        self.lose.clear();
-    }
-
     pub fn command(&mut self, node: usize, command: process::Command) {
         self.feed_process(node, process::Input::Command(command));
+    }
+
+    /// The first tick of hax's host.
+    pub fn tick(&mut self) {
+        self.feed_hax(Input::Tick);
     }
 
     pub fn motr(&mut self, command: motr::Command) {
@@ -280,7 +268,9 @@ impl World {
         self.next_send += 1;
         self.owed.insert((link, send));
         let message = Arc::new(numbered(send.0));
-        self.motr(motr::Command::Send { send, to: Box::new([link]), message });
+        // The next life has to send what this one did not.
+        let purpose = motr::Purpose::News;
+        self.motr(motr::Command::Send { send, to: Box::new([link]), message, purpose });
         Some(send)
     }
 
@@ -383,8 +373,19 @@ impl World {
         let Machine::Hax(endpoint) = &mut self.nodes[0].machine else { return };
         let mut out = Vec::new();
         let next = endpoint.handle(now, input, &mut out);
+        let mut commands = Vec::new();
+        endpoint.keep(&mut commands);
         self.rearm(0, next);
+        for command in commands {
+            if self.dies() {
+                return;
+            }
+            self.on_state(command);
+        }
         for output in out {
+            if self.dies() {
+                return;
+            }
             match output {
                 Output::Net(command) => self.on_net(0, command),
                 Output::Fact(fact) => self.on_fact(0, fact),
@@ -446,7 +447,8 @@ impl World {
                     self.push(at, 0, Ev::Command(Do::Reply(asked.entry)));
                 }
             },
-            motr::Event::LinkUp { link, process, .. } => {
+            motr::Event::LinkUp { link, process, .. }
+            | motr::Event::LinkKept { link, process, .. } => {
                 self.links.insert(*process, *link);
             }
             motr::Event::LinkClosed { link } => {

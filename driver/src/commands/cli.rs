@@ -44,6 +44,10 @@ pub enum Command {
     #[cfg(feature = "services")]
     #[command(long_about = super::keeper::ABOUT, after_long_help = super::keeper::EXITS)]
     Keeper(Box<super::keeper::KeeperArgs>),
+    /// Define, start, stop and watch the services of the cluster.
+    #[cfg(feature = "services")]
+    #[command(long_about = super::service::ABOUT, after_long_help = super::service::EXITS)]
+    Service(Box<super::service::ServiceArgs>),
     /// Probe a service once: exit with 0 if it is well, and else with 1 and the reason.
     #[cfg(feature = "services")]
     #[command(hide = true)]

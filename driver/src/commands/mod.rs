@@ -11,6 +11,8 @@ pub mod probe;
 mod remote;
 #[cfg(feature = "route")]
 pub mod route;
+#[cfg(feature = "services")]
+pub mod service;
 mod status;
 
 use std::ffi::OsString;
@@ -53,6 +55,8 @@ pub fn main<P: Platform>(program: &Program) -> ExitCode {
         Command::EventHandler => route::handle::<P>(),
         #[cfg(feature = "services")]
         Command::Keeper(args) => keeper::run(*args),
+        #[cfg(feature = "services")]
+        Command::Service(args) => service::run::<P>(&args),
         #[cfg(feature = "services")]
         Command::Probe(args) => probe::run(&args),
         Command::Demo(args) => match program.demo {

@@ -25,6 +25,8 @@ use crate::observe::metrics::Metrics;
 use crate::settings::Settings;
 use crate::settings::secret::{Secret, SecretSource};
 use crate::settings::values::HostPort;
+#[cfg(feature = "services")]
+use crate::settings::values::MotrTransport;
 use crate::tls;
 
 /// The maximum length of a response, in bytes.
@@ -55,6 +57,13 @@ impl Remote {
     pub(super) async fn find<P: Platform>(settings: &Settings) -> anyhow::Result<Self> {
         if let Some(http) = &settings.http.at {
             return Self::at(settings, http, settings.http.cert.clone());
+        }
+        #[cfg(feature = "services")]
+        if settings.motr.transport == MotrTransport::None {
+            // Consul has no entry of a hax without Motr.
+            let (host, port) = crate::daemon::services::HTTP;
+            let http = HostPort { host: host.into(), port };
+            return Self::at(settings, &http, settings.http.cert.clone());
         }
         let client = Arc::new(P::Client::new(&settings.consul)?);
         let identity = who::<P>(settings, client, &mut Vec::new()).await;

@@ -8,10 +8,12 @@ use futures_lite::future::or;
 use hax_core::bridge::config;
 use hax_core::discover::Identity;
 use hax_core::ha::fact::Fact;
+#[cfg(feature = "services")]
+use hax_core::with_services::WithServices;
 
 use super::{Daemon, Error};
 use crate::exit::Exit;
-use crate::host::drive::Sockets;
+use crate::host::drive::{HostContext, Sockets};
 use crate::host::platform::Platform;
 use crate::host::timer::within;
 use crate::libmotr::{Config, Libmotr, Library, LibraryNode, StopOutcome};
@@ -20,6 +22,23 @@ use crate::libmotr::{Config, Libmotr, Library, LibraryNode, StopOutcome};
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 impl<P: Platform> Daemon<'_, P> {
+    /// Drives the node, with its services if the settings ask for them.
+    async fn drive_library(
+        &self,
+        _identity: &Identity,
+        context: HostContext<P::Client>,
+        sockets: Sockets<P::Listener>,
+        mut node: LibraryNode,
+    ) -> Result<Exit, Error> {
+        #[cfg(feature = "services")]
+        if self.settings.services.on {
+            let services = self.services(&_identity.node)?;
+            let mut node = WithServices::new(node, services);
+            return Ok(self.drive(context, sockets, &mut node).await);
+        }
+        Ok(self.drive(context, sockets, &mut node).await)
+    }
+
     /// Runs a node that uses Motr's library.
     pub(super) async fn library(
         &self,
@@ -32,13 +51,17 @@ impl<P: Platform> Daemon<'_, P> {
             let why = "it is kept of the wire only, not of Motr's library".into();
             self.metrics.record(&Fact::JournalEnded { why });
         }
+        #[cfg(feature = "services")]
+        let context =
+            if self.settings.services.on { self.services_context()? } else { self.context() };
+        #[cfg(not(feature = "services"))]
         let context = self.context();
         let services = identity.services.expect("asked for where the library is used");
         let config = Config::of(identity.fid, services, &identity.endpoint);
         let motr = Arc::new(Libmotr::start(library.ha, library.spiel, config, context.waker()));
         let bridge = config::Config { spiel: true, ..self.bridge(identity) };
-        let mut node = LibraryNode::new(bridge, Arc::clone(&motr));
-        let drive = async { Ok(self.drive(context, sockets, &mut node).await) };
+        let node = LibraryNode::new(bridge, Arc::clone(&motr));
+        let drive = async { self.drive_library(identity, context, sockets, node).await };
         let mut early = None;
         let fails = async {
             match motr.ended().await {

@@ -13,6 +13,8 @@ use hax_core::ha::fact::Fact;
 use hax_core::machine::{ExitReason, Machine};
 use hax_core::node::{self, Node};
 use hax_core::wire;
+#[cfg(feature = "services")]
+use hax_core::with_services::WithServices;
 
 use crate::consul;
 use crate::exit::Exit;
@@ -26,6 +28,8 @@ use crate::observe::journal::{Journal, Journaled};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify;
 use crate::settings::Settings;
+#[cfg(feature = "services")]
+use crate::settings::values::MotrTransport;
 use crate::settings::values::{OnUnexpectedMessage, Switch};
 use identify::identify;
 #[cfg(feature = "libmotr")]
@@ -34,9 +38,12 @@ use transport::Transport;
 
 pub(crate) mod files;
 pub(crate) mod identify;
+mod kept_links;
 #[cfg(feature = "libmotr")]
 mod library;
 pub(crate) mod names;
+#[cfg(feature = "services")]
+pub(crate) mod services;
 pub mod transport;
 
 /// The timeout for the body of an HTTP request.
@@ -64,6 +71,20 @@ pub enum Error {
     /// The runtime cannot use a socket.
     #[error("cannot wait for connections: {0}")]
     Socket(io::Error),
+    /// The daemon cannot listen at its local socket.
+    #[cfg(feature = "services")]
+    #[error(transparent)]
+    Local(#[from] crate::net::local::Error),
+    /// A node with such a name cannot have services.
+    #[cfg(feature = "services")]
+    #[error(
+        "{0:?} cannot be the name of a node with services: letters, digits, - _ and ., 64 at most"
+    )]
+    NodeName(String),
+    /// The path of this program is not known.
+    #[cfg(feature = "services")]
+    #[error("the path of this program: {0}")]
+    Program(io::Error),
 }
 
 impl Error {
@@ -73,6 +94,12 @@ impl Error {
         match self {
             Self::Transport(_) | Self::Consul(_) | Self::Http(_) => Exit::Usage,
             Self::Listen(_) | Self::Socket(_) => Exit::Listen,
+            #[cfg(feature = "services")]
+            Self::Local(_) => Exit::Listen,
+            #[cfg(feature = "services")]
+            Self::NodeName(_) => Exit::Usage,
+            #[cfg(feature = "services")]
+            Self::Program(_) => Exit::Failure,
             #[cfg(feature = "libmotr")]
             Self::Motr(_) => Exit::Listen,
         }
@@ -108,11 +135,15 @@ async fn find_and_serve<P: Platform>(
         settings,
         signals,
         clock,
-        metrics: Arc::new(Metrics::of::<Node>(clock)),
+        metrics: Arc::new(metrics(settings, clock)),
         consul: Arc::new(P::Client::new(&settings.consul)?),
         generation: clock::wall().0,
         motr_connections_max: files::motr_connections_max(settings),
     };
+    #[cfg(feature = "services")]
+    if settings.motr.transport == MotrTransport::None {
+        return daemon.without_motr().await;
+    }
     let reload = async { signals.on_reload(|| daemon.reload(None)).await };
     match or(daemon.find(), reload).await? {
         Some((identity, transport)) => daemon.serve(identity, transport).await,
@@ -121,6 +152,23 @@ async fn find_and_serve<P: Platform>(
             Ok(Exit::Clean)
         }
     }
+}
+
+/// Creates the metrics of the machine that the settings ask for.
+#[cfg(feature = "services")]
+fn metrics(settings: &Settings, clock: Clock) -> Metrics {
+    use hax_core::services::Services;
+    use hax_core::with_services::WithServices;
+    match (settings.motr.transport, settings.services.on) {
+        (MotrTransport::None, _) => Metrics::of::<Services>(clock),
+        (_, true) => Metrics::of::<WithServices<Node>>(clock),
+        (_, false) => Metrics::of::<Node>(clock),
+    }
+}
+
+#[cfg(not(feature = "services"))]
+fn metrics(_: &Settings, clock: Clock) -> Metrics {
+    Metrics::of::<Node>(clock)
 }
 
 struct Daemon<'a, P: Platform> {
@@ -201,7 +249,7 @@ impl<P: Platform> Daemon<'_, P> {
         };
         let work = async {
             match transport {
-                Transport::Wire(address) => Ok(self.wire(&identity, address, sockets).await),
+                Transport::Wire(address) => self.wire(&identity, address, sockets).await,
                 #[cfg(feature = "libmotr")]
                 Transport::Library(library) => self.library(&identity, &library, sockets).await,
             }
@@ -215,15 +263,24 @@ impl<P: Platform> Daemon<'_, P> {
         identity: &Identity,
         address: SocketAddr,
         sockets: Sockets<P::Listener>,
-    ) -> Exit {
+    ) -> Result<Exit, Error> {
         let mut wire = wire::Config::new(address, self.generation, self.seed());
         wire.known_only = !self.settings.motr.any_process;
         wire.name = identity.endpoint.clone();
         wire.conns_max = self.motr_connections_max;
+        let mut context = self.context();
+        (context.state, wire.keeping) = kept_links::open(&self.settings.motr, identity).unzip();
         let config = node::Config { bridge: self.bridge(identity), wire };
+        #[cfg(feature = "services")]
+        if self.settings.services.on {
+            let services = self.services(&identity.node)?;
+            let context = HostContext { state: context.state, ..self.services_context()? };
+            let mut node = WithServices::new(Node::new(config), services);
+            return Ok(self.drive(context, sockets, &mut node).await);
+        }
         let journal = self.journal(&config);
         let mut node = Journaled { machine: Node::new(config), journal };
-        self.drive(self.context(), sockets, &mut node).await
+        Ok(self.drive(context, sockets, &mut node).await)
     }
 
     /// Drives a machine until it exits, and returns the reason.

@@ -42,7 +42,8 @@ pub fn choose(settings: &Settings, name: &str) -> Result<Transport, Error> {
         (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) | (MotrTransport::Lib, _) => {
             library(settings, name)
         }
-        (MotrTransport::Auto | MotrTransport::Wire, address) => Ok(Transport::Wire(address?)),
+        // The daemon asks for no transport where there is no Motr.
+        (_, address) => Ok(Transport::Wire(address?)),
     }
 }
 
@@ -67,7 +68,7 @@ fn asked(settings: &Settings, name: &str) -> String {
         MotrTransport::Lib => {
             format!("since --motr lib (HAX_MOTR, motr in the file) says so of the endpoint {name}")
         }
-        MotrTransport::Auto | MotrTransport::Wire => {
+        _ => {
             format!("since nothing else speaks to the Motr endpoint {name} (libfabric)")
         }
     }

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::marker::PhantomData;
+#[cfg(feature = "services")]
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,7 @@ use super::workers::{self, Workers};
 use crate::http::{HttpAccess, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::notify::{self, Watchdog};
+use crate::state::StateFile;
 
 /// The capacity of a machine's inbox. A full inbox holds back peers and HTTP requests.
 const INBOX: usize = 512;
@@ -61,6 +64,11 @@ pub struct HostContext<C> {
     pub folder: Option<workers::Folder>,
     /// The keeper's folder, for a machine with services.
     pub keeper: Option<PathBuf>,
+    /// The local socket of HTTP.
+    #[cfg(feature = "services")]
+    pub local: Option<UnixListener>,
+    /// The file of the machine's state for its next life, if there is one.
+    pub state: Option<StateFile>,
     /// The inbox of the machine's inputs, with its sender and its receiver; bounded.
     pub inbox: (Sender<Input>, Receiver<Input>),
 }
@@ -70,7 +78,20 @@ impl<C> HostContext<C> {
     #[must_use]
     pub fn new(clock: Clock, metrics: Arc<Metrics>, client: Arc<C>, limits: Limits) -> Self {
         let (exec, inbox) = (Default::default(), run::inbox(INBOX));
-        Self { clock, metrics, client, limits, exec, folder: None, keeper: None, inbox }
+        let (folder, keeper, state) = (None, None, None);
+        Self {
+            clock,
+            metrics,
+            client,
+            limits,
+            exec,
+            folder,
+            keeper,
+            #[cfg(feature = "services")]
+            local: None,
+            state,
+            inbox,
+        }
     }
 
     /// Returns a function that wakes the machine, from any thread. A full inbox wakes it anyway.
@@ -90,6 +111,14 @@ pub struct Sockets<L> {
     pub http: Receiver<L>,
     /// The access control of HTTP.
     pub access: Arc<HttpAccess>,
+}
+
+impl<L> Sockets<L> {
+    /// Returns the sockets of a daemon without Motr's processes.
+    #[must_use]
+    pub fn of_http(http: Receiver<L>, access: Arc<HttpAccess>) -> Self {
+        Self { motr: None, motr_connections_max: 0, http, access }
+    }
 }
 
 /// Drives `machine` until it exits; the first signal stops it. With `sockets` it is served, and its last
@@ -128,7 +157,10 @@ async fn host<P: Platform, F: Report + 'static>(
     sockets: Option<Sockets<P::Listener>>,
     step: Step<'_, F>,
 ) {
-    let HostContext { clock, metrics, client, limits, exec, folder, keeper, inbox } = context;
+    #[cfg(feature = "services")]
+    let local = context.local;
+    let HostContext { clock, metrics, client, limits, exec, folder, keeper, state, inbox, .. } =
+        context;
     let (sender, inbox) = inbox;
     let net = Arc::new(Net::<P, _>::new(sender.clone(), Input::Net));
     let http = Http::<P, _>::new(sender.clone(), Input::Http, limits, Arc::clone(&metrics));
@@ -141,6 +173,8 @@ async fn host<P: Platform, F: Report + 'static>(
         let served = P::spawn(http.serve_all(sockets.http, sockets.access, closed));
         serving = Some((close, served));
     }
+    #[cfg(feature = "services")]
+    let local = local.and_then(|listener| serve_local(&http, listener));
     let stop = async {
         signals.stop().await;
         notify::stopping();
@@ -163,7 +197,7 @@ async fn host<P: Platform, F: Report + 'static>(
         Err(why) => return tracing::error!(target: "hax", %why, "no thread for the keeper"),
     };
     let (net, http, sender, fact) = (&net, &http, &sender, PhantomData);
-    let mut host = Host { clock, metrics, net, consul, http, workers, keeper, sender, fact };
+    let mut host = Host { clock, metrics, net, consul, http, workers, keeper, state, sender, fact };
     or(run::run(&mut host, &inbox, step), or(stop, closed)).await;
     // The machine handles no more inputs; their senders must not wait.
     inbox.close();
@@ -180,9 +214,32 @@ async fn host<P: Platform, F: Report + 'static>(
             close.close();
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
+        #[cfg(feature = "services")]
+        if let Some((close, served)) = local {
+            close.close();
+            within::<P, _>(RESPOND_WITHIN, served).await;
+        }
     };
     let worked = zip(host.workers.shut_down(WORKERS_WITHIN), host.keeper.shut_down());
     zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
+}
+
+/// Serves the local socket in a task of its own until it is closed.
+#[cfg(feature = "services")]
+fn serve_local<P: Platform>(
+    http: &Http<P, Input>,
+    listener: UnixListener,
+) -> Option<(Sender<Infallible>, P::Task<()>)> {
+    match P::local_listener(listener) {
+        Ok(listener) => {
+            let (close, closed) = async_channel::bounded::<Infallible>(1);
+            Some((close, P::spawn(http.serve_local(listener, closed))))
+        }
+        Err(why) => {
+            tracing::error!(target: "hax", %why, "the local socket is not served");
+            None
+        }
+    }
 }
 
 /// Accepts connections in a task of its own until it is closed; then it returns the listener.
@@ -214,6 +271,7 @@ struct Host<'a, P: Platform, F> {
     http: &'a Http<P, Input>,
     workers: Workers,
     keeper: Keeper,
+    state: Option<StateFile>,
     sender: &'a Sender<Input>,
     fact: PhantomData<F>,
 }
@@ -268,6 +326,10 @@ impl<P: Platform, F: Report + 'static> Runtime for Host<'_, P, F> {
             }
             Output::Http(response) => self.http.execute(*response),
             Output::HttpStream(command) => self.http.stream(command),
+            Output::State(command) => {
+                // This takes a microsecond, and must be done before anything that follows.
+                self.state.iter_mut().for_each(|state| state.execute(&command));
+            }
             Output::Fact(fact) => self.metrics.record(&fact),
         }
     }

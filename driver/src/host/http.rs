@@ -87,6 +87,27 @@ impl<P: Platform, I: 'static> Http<P, I> {
         }
     }
 
+    /// Serves the clients of the local socket, until `stop` is closed; then completes the current requests.
+    /// The system has checked who they are.
+    #[cfg(feature = "services")]
+    pub fn serve_local(
+        &self,
+        listener: P::LocalListener,
+        stop: Receiver<Infallible>,
+    ) -> impl Future<Output = ()> + use<P, I> {
+        let server = Rc::clone(&self.server);
+        let access = Arc::new(HttpAccess::open());
+        let until = stop.clone();
+        serve_each::<P, _>(until, async move || {
+            let stream = P::accept_local(&listener).await?;
+            let Some(slot) = server.enter_local() else { return Ok(None) };
+            let (server, access, stop) = (Rc::clone(&server), Arc::clone(&access), stop.clone());
+            Ok(Some(async move {
+                server.serve(&access, slot, stop, async { Ok(stream) }).await;
+            }))
+        })
+    }
+
     /// Serves the clients that `access` admits, from `listener`, until `stop` is closed; then completes the
     /// current requests and closes.
     pub fn serve(
@@ -109,26 +130,43 @@ async fn serve<P: Platform, I: 'static>(
     access: Arc<HttpAccess>,
     stop: Receiver<Infallible>,
 ) {
+    let until = stop.clone();
+    serve_each::<P, _>(until, async move || {
+        let (socket, peer, local) = accepted::<P>(&listener).await?;
+        let Some(slot) = server.enter(peer, local) else { return Ok(None) };
+        let (server, access, stop) = (Rc::clone(&server), Arc::clone(&access), stop.clone());
+        Ok(Some(async move {
+            // Without this option only latency is lost.
+            let _ = SockRef::from(&socket).set_tcp_nodelay(true);
+            let begin = P::stream(socket, access.tls());
+            server.serve(&access, slot, stop, begin).await;
+        }))
+    })
+    .await;
+}
+
+/// Runs each accepted connection in a task of its own, until `stop` is closed; then closes the listener, which
+/// `accept` owns, and waits for the connections.
+async fn serve_each<P: Platform, C: Future<Output = ()> + 'static>(
+    stop: Receiver<Infallible>,
+    mut accept: impl AsyncFnMut() -> io::Result<Option<C>>,
+) {
     // Each connection holds a clone of `alive`; `ended` closes with the last connection.
     let (alive, ended) = async_channel::bounded::<Infallible>(1);
-    let accept = async {
+    let accepting = async {
         let mut budget = StepBudget::of_listener();
         loop {
             budget.step().await;
-            match accepted::<P>(&listener).await {
-                Ok((socket, peer, local)) => {
-                    let Some(slot) = server.enter(peer, local) else { continue };
-                    let (server, access) = (Rc::clone(&server), Arc::clone(&access));
-                    let (stop, alive) = (stop.clone(), alive.clone());
+            match accept().await {
+                Ok(Some(connection)) => {
+                    let alive = alive.clone();
                     let life = async move {
-                        // Without this option only latency is lost.
-                        let _ = SockRef::from(&socket).set_tcp_nodelay(true);
-                        let begin = P::stream(socket, access.tls());
-                        server.serve(&access, slot, stop, begin).await;
+                        connection.await;
                         drop(alive);
                     };
                     P::spawn(life).detach();
                 }
+                Ok(None) => {}
                 Err(why) => {
                     tracing::warn!(target: "hax", %why, "cannot accept an HTTP connection");
                     P::sleep(PAUSE).await;
@@ -136,8 +174,8 @@ async fn serve<P: Platform, I: 'static>(
             }
         }
     };
-    or(closed(&stop), accept).await;
-    drop((listener, alive));
+    or(closed(&stop), accepting).await;
+    drop((accept, alive));
     let Err(_closed) = ended.recv().await;
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub trait Platform: Timer + Sized {
     type Client: Client;
     /// A listener that is registered with the runtime.
     type Listener: AsFd + 'static;
+    /// A listener at a unix socket that is registered with the runtime.
+    type LocalListener: 'static;
     /// A TCP connection that is registered with the runtime.
     type Socket: Socket + 'static;
     /// A task of the runtime.
@@ -45,6 +48,14 @@ pub trait Platform: Timer + Sized {
 
     /// Registers a non-blocking listener.
     fn listener(listener: TcpListener) -> io::Result<Self::Listener>;
+
+    /// Registers a non-blocking listener at a unix socket.
+    fn local_listener(listener: UnixListener) -> io::Result<Self::LocalListener>;
+
+    /// Accepts the next connection at a unix socket; returns its bytes.
+    fn accept_local(
+        listener: &Self::LocalListener,
+    ) -> impl Future<Output = io::Result<Box<dyn Stream>>>;
 
     /// Registers a non-blocking connection, which may still be connecting.
     fn socket(socket: TcpStream) -> io::Result<Self::Socket>;

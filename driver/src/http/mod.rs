@@ -31,7 +31,7 @@ use futures_channel::oneshot;
 use hax_core::base::id::HttpId;
 use hax_core::bridge::{BQ_WATCH_PATH, PROCESS_WATCH_PATH};
 use hax_core::ha::fact::Fact;
-use hax_core::http::port;
+use hax_core::http::port::{self, Trust};
 use hax_core::http::stream::{Closed, Command, Why};
 
 use crate::observe::metrics::{self, Metrics};
@@ -279,7 +279,7 @@ impl<I> PendingRequests<I> {
         let id = self.waiting().next.mint();
         let (method, target) = ("POST".into(), BQ_WATCH_PATH.into());
         let body = Bytes::from_static(b"null");
-        let request = port::Request { id, method, target, body, trusted: false };
+        let request = port::Request { id, method, target, body, trust: Trust::None };
         // After the core's end the inbox is not read any more.
         let _ended = self.inbox.send((self.wrap)(Box::new(request))).await;
     }
@@ -293,13 +293,12 @@ impl<I> PendingRequests<I> {
     }
 
     /// Returns the core's response to a complete request. `target` has the form that the core expects.
-    /// `trusted` tells whether the client is on this node or has sent the token. Dropping the future forgets
-    /// the request.
+    /// Dropping the future forgets the request.
     ///
     /// It waits while the inbox is full, as all senders do: busy peers on the wire must not cause refused
     /// HTTP requests. A connection has one request at a time, so the number of waiting requests is bounded by
     /// the number of connections.
-    pub async fn request(&self, method: &str, target: &str, body: Bytes, trusted: bool) -> Reply {
+    pub async fn request(&self, method: &str, target: &str, body: Bytes, trust: Trust) -> Reply {
         let (respond, response) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -311,7 +310,7 @@ impl<I> PendingRequests<I> {
         // A HEAD is a GET whose body the server omits.
         let method = if method == "HEAD" { "GET" } else { method };
         let (method, target) = (method.into(), target.into());
-        let request = port::Request { id, method, target, body, trusted };
+        let request = port::Request { id, method, target, body, trust };
         // After the core's end the request is dropped, so no response comes.
         let sent = self.inbox.send((self.wrap)(Box::new(request))).await;
         let answer = if sent.is_ok() { response.await.ok() } else { None };

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,15 @@ impl<I> Server<I> {
     #[must_use]
     pub fn enter(&self, peer: SocketAddr, local: SocketAddr) -> Option<Slot> {
         self.slots.enter(peer.ip(), local.ip())
+    }
+
+    /// Returns a slot for a connection to the local socket.
+    #[must_use]
+    pub fn enter_local(&self) -> Option<Slot> {
+        let local = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let mut slot = self.slots.enter(local, local)?;
+        slot.authorize();
+        Some(slot)
     }
 
     /// Serves a connection to its end, which comes soon once `stop` is closed. `begin` does the TLS

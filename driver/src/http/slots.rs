@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
+use hax_core::http::port::Trust;
 
 use super::slot_table::{Origin, SlotId, SlotState, SlotTable};
 
@@ -57,7 +58,8 @@ impl Slots {
         inner.log_full(peer, decision.slot.is_none() || decision.evicted.is_some());
         drop(inner);
         let id = decision.slot?;
-        Some(Slot { slots: Arc::clone(self), id, peer, origin, eviction, last_response: None })
+        let (slots, is_authorized, last_response) = (Arc::clone(self), false, None);
+        Some(Slot { slots, id, peer, origin, is_authorized, eviction, last_response })
     }
 }
 
@@ -91,6 +93,8 @@ pub struct Slot {
     id: SlotId,
     peer: IpAddr,
     origin: Origin,
+    /// The connection is of the local socket.
+    is_authorized: bool,
     eviction: oneshot::Receiver<()>,
     last_response: Option<LastResponse>,
 }
@@ -106,6 +110,22 @@ impl Slot {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Returns what is known of the sender of a request, which has the token or not.
+    #[must_use]
+    pub(super) fn trust(&self, has_token: bool) -> Trust {
+        match self.origin {
+            _ if has_token || self.is_authorized => Trust::Authorized,
+            Origin::Own => Trust::Local,
+            Origin::Foreign(_) => Trust::None,
+        }
+    }
+
+    /// Marks the connection as one of the local socket.
+    pub(super) fn authorize(&mut self) {
+        self.is_authorized = true;
+        self.mark_authenticated();
     }
 
     /// Sets the state of the connection.

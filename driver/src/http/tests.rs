@@ -29,8 +29,8 @@ fn a_request_waits_for_room_in_the_inbox() {
     let (sender, inbox) = crate::host::run::inbox(1);
     let pending = pending(sender);
     block_on(async {
-        let mut first = Box::pin(pending.request("GET", "/first", Bytes::new(), true));
-        let mut second = Box::pin(pending.request("GET", "/second", Bytes::new(), true));
+        let mut first = Box::pin(pending.request("GET", "/first", Bytes::new(), Trust::Local));
+        let mut second = Box::pin(pending.request("GET", "/second", Bytes::new(), Trust::Local));
         for _ in 0..3 {
             assert!(poll_once(&mut first).await.is_none());
             assert!(poll_once(&mut second).await.is_none(), "it was refused");
@@ -46,8 +46,8 @@ fn who_waits_for_room_at_the_end_hears_of_it() {
     let (sender, inbox) = crate::host::run::inbox(1);
     let pending = pending(sender);
     block_on(async {
-        let mut first = Box::pin(pending.request("GET", "/first", Bytes::new(), true));
-        let mut second = Box::pin(pending.request("GET", "/second", Bytes::new(), true));
+        let mut first = Box::pin(pending.request("GET", "/first", Bytes::new(), Trust::Local));
+        let mut second = Box::pin(pending.request("GET", "/second", Bytes::new(), Trust::Local));
         assert!(poll_once(&mut first).await.is_none());
         assert!(poll_once(&mut second).await.is_none());
         inbox.close();
@@ -67,7 +67,7 @@ fn an_answer_that_is_begun_is_over_once_whoever_has_gone() {
     pending.stream(begin(HttpId(77)));
     assert_eq!(closed.try_recv(), Ok(Closed { id: HttpId(77), why: Why::Client }));
     // The client goes away before the stream reaches it.
-    let mut asked = Box::pin(pending.request("GET", "/", Bytes::new(), true));
+    let mut asked = Box::pin(pending.request("GET", "/", Bytes::new(), Trust::Local));
     assert!(block_on(poll_once(&mut asked)).is_none());
     let id = inbox.try_recv().unwrap().id;
     pending.stream(begin(id));
@@ -170,15 +170,17 @@ fn at(address: &str) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), 1)
 }
 
-/// Returns whether the core is told to trust a request that comes from `peer` to `local`.
-fn is_trusted(access: &HttpAccess, peer: &str, local: &str, said: &'static [u8]) -> bool {
+/// Returns what the core is told of the sender of a request that comes from `peer` to `local`, or to the local
+/// socket.
+fn trust(access: &HttpAccess, peer: Option<&str>, local: &str, said: &'static [u8]) -> Trust {
     let (server, requests) = server(NEVER);
-    let slot = server.enter(at(peer), at(local)).unwrap();
+    let slot = peer.map_or_else(|| server.enter_local(), |peer| server.enter(at(peer), at(local)));
+    let slot = slot.unwrap();
     let (_stop, stopped) = async_channel::bounded(1);
     let answered = async {
         let request = requests.recv().await.unwrap();
         server.pending().refuse_pending();
-        request.trusted
+        request.trust
     };
     block_on(zip(server.serve(access, slot, stopped, begun(Said(said, After::End))), answered)).1
 }
@@ -196,17 +198,19 @@ fn f35_only_this_node_and_who_shows_the_token_is_believed_at_once() {
     let locked = locked.unwrap();
     std::fs::remove_file(path).unwrap();
     let (node, neighbour) = ("192.0.2.1", "192.0.2.7");
-    for (access, peer, said, trusted) in [
-        (&open, "127.0.0.1", PLAIN, true),
-        (&open, node, PLAIN, true),
-        (&open, neighbour, PLAIN, false),
-        (&open, neighbour, SHOWN, false),
-        (&locked, node, PROBE, true),
-        (&locked, neighbour, PROBE, false),
-        (&locked, neighbour, SHOWN, true),
+    for (access, peer, said, expected) in [
+        (&open, Some("127.0.0.1"), PLAIN, Trust::Local),
+        (&open, Some(node), PLAIN, Trust::Local),
+        (&open, Some(neighbour), PLAIN, Trust::None),
+        (&open, Some(neighbour), SHOWN, Trust::None),
+        (&open, None, PLAIN, Trust::Authorized),
+        (&locked, Some(node), PROBE, Trust::Local),
+        (&locked, Some(node), SHOWN, Trust::Authorized),
+        (&locked, Some(neighbour), PROBE, Trust::None),
+        (&locked, Some(neighbour), SHOWN, Trust::Authorized),
     ] {
         let said_as = String::from_utf8_lossy(said);
-        assert_eq!(is_trusted(access, peer, node, said), trusted, "{peer}: {said_as}");
+        assert_eq!(trust(access, peer, node, said), expected, "{peer:?}: {said_as}");
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hax_core::base::errno::Errno;
 use hax_core::file::{Failure, PRIVATE};
@@ -20,17 +19,13 @@ use crate::folder::{self, FolderError};
 const INSTANCES: &str = "instances";
 
 /// The name of the file with the number of the keeper's run.
-const GENERATION: &str = "generation";
+pub const GENERATION: &str = "generation";
 
 /// The name of an instance's file with the path of its cgroup. Only the host reads and writes it.
 const CGROUP: &str = "cgroup";
 
 /// The permission bits for writing by the group and by others.
 const WRITABLE: u32 = 0o022;
-
-/// The number of attempts to lock a served folder, and the pause between them: half a second in all.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The maximum size of a record, in bytes. A record is shorter than the frame that it was made from together
 /// with what is added to it.
@@ -54,7 +49,7 @@ impl Folder {
     /// Locks the folder. With `shared`, the folder's group may enter it.
     pub(super) fn take(path: &Path, shared: bool) -> Result<Self, FolderError> {
         let mode = if shared { 0o750 } else { 0o700 };
-        let lock = take(path, mode)?;
+        let lock = folder::take(path, mode, WRITABLE)?;
         let system = |why: io::Error| FolderError::System(path.to_owned(), why);
         let path = path.canonicalize().map_err(system)?;
         folder::make(&path.join(INSTANCES), 0o700).map_err(system)?;
@@ -167,18 +162,6 @@ impl Folder {
         let cgroup = fs::read_to_string(path.join(CGROUP)).ok().map(PathBuf::from);
         Left { instance, found, cgroup }
     }
-}
-
-/// Locks the folder, with several attempts. A child that a killed keeper was about to start holds the
-/// keeper's lock for a moment longer.
-fn take(path: &Path, mode: u32) -> Result<OwnedFd, FolderError> {
-    for _ in 0..LOCK_TRIES {
-        match folder::take(path, mode, WRITABLE) {
-            Err(FolderError::Served(_)) => std::thread::park_timeout(LOCK_PAUSE),
-            taken => return taken,
-        }
-    }
-    folder::take(path, mode, WRITABLE)
 }
 
 fn read(folder: &Path, file: RecordFile) -> Option<Vec<u8>> {

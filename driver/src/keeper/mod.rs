@@ -31,6 +31,7 @@ use rustix::process::{Signal, getpid, set_child_subreaper};
 pub use client::{Client, ClientError};
 pub use clients::SOCKET;
 pub use connection::Connection;
+pub use folder::GENERATION;
 
 use crate::daemon::files;
 use crate::exit::{CommandError, Exit};

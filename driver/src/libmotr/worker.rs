@@ -321,7 +321,9 @@ impl Worker {
     fn command(&mut self, command: Command) {
         match command {
             Command::Reply { entry, reply } => self.reply_in_turn(entry, reply),
-            Command::Send { send, to, message } => self.send(send, &to, &message),
+            Command::Send { send, to, message, .. } => self.send(send, &to, &message),
+            // The library's links end with it.
+            Command::Owe { .. } => {}
             Command::Ack { link, msg } => self.ack(link, msg),
             Command::Stop if !self.stopping => self.stop(),
             // The bridge leaves the links to their processes, and the library has no other way. The library

@@ -17,6 +17,7 @@ use hax_core::base::id::ConnId;
 use hax_core::net;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, Type};
 
+use super::late_port::late_port;
 use super::{Connections, Segments, Task};
 use crate::host::step_budget::StepBudget;
 use crate::host::timer::{Timer, within};
@@ -104,6 +105,8 @@ fn is_blocked(why: &io::Error) -> bool {
 pub fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket2::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    // Without the option, which old systems lack, it only takes longer.
+    let _ = late_port(&socket);
     socket.bind(&SocketAddr::new(from, 0).into())?;
     match socket.connect(&to.into()) {
         Err(why) if why.raw_os_error() != Some(EINPROGRESS) => Err(why),

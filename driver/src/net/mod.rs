@@ -9,7 +9,10 @@
 mod accept;
 mod backlog;
 mod connection;
+mod late_port;
 pub mod listen;
+#[cfg(feature = "services")]
+pub mod local;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

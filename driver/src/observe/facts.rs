@@ -46,15 +46,16 @@ pub(crate) fn word(level: Level) -> &'static str {
 }
 
 /// Writes the log line of a fact. The level is part of the static description of a line, so there are five
-/// calls.
+/// calls. A fact of another machine than the node has its name as a field.
 pub(crate) fn log<F: Report>(fact: &F) {
-    let Kind { name, level } = F::KINDS[fact.nth()];
+    let Kind { name, level, machine } = F::KINDS[fact.nth()];
+    let machine = (!machine.is_empty()).then_some(machine);
     match level {
-        Level::Trace => tracing::trace!(target: "hax", fact = name, "{fact}"),
-        Level::Debug => tracing::debug!(target: "hax", fact = name, "{fact}"),
-        Level::Info => tracing::info!(target: "hax", fact = name, "{fact}"),
-        Level::Warn => tracing::warn!(target: "hax", fact = name, "{fact}"),
-        Level::Error => tracing::error!(target: "hax", fact = name, "{fact}"),
+        Level::Trace => tracing::trace!(target: "hax", fact = name, machine, "{fact}"),
+        Level::Debug => tracing::debug!(target: "hax", fact = name, machine, "{fact}"),
+        Level::Info => tracing::info!(target: "hax", fact = name, machine, "{fact}"),
+        Level::Warn => tracing::warn!(target: "hax", fact = name, machine, "{fact}"),
+        Level::Error => tracing::error!(target: "hax", fact = name, machine, "{fact}"),
     }
 }
 

@@ -7,8 +7,11 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::url::{ConsulUrl, Datacenter};
+#[cfg(feature = "services")]
+use super::values::Label;
 use super::values::{
-    FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span, Switch,
+    FidText, HostPort, LogFormat, LogLevel, MotrTransport, OnUnexpectedMessage, Size, Span,
+    StateDir, Switch,
 };
 
 /// The settings of `hax run` as flags and environment variables give them, and, with the same names,
@@ -100,6 +103,14 @@ pub struct Flags {
     /// How long pending notes are kept for a process that is away [default: 60s].
     #[arg(long, env = "HAX_LINK_GRACE", value_name = "TIME", help_heading = "Motr")]
     pub link_grace: Option<Span>,
+    /// Folder for the state with which links outlive hax, so that no process notices a restart: on a
+    /// filesystem in memory; none: links end with hax [default: $RUNTIME_DIRECTORY, or /run/hax].
+    #[arg(long, env = "HAX_STATE_DIR", value_name = "DIR|none", help_heading = "Motr")]
+    pub state_dir: Option<StateDir>,
+    /// End the links at a stop, because no other hax follows on this node [default: false].
+    #[arg(long, env = "HAX_END_LINKS", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", help_heading = "Motr")]
+    pub end_links: Option<bool>,
     /// Serve processes too that m0conf does not know; for a lab [default: false].
     #[arg(long, env = "HAX_ANY_PROCESS", value_name = "BOOL", num_args = 0..=1,
         require_equals = true, default_missing_value = "true", help_heading = "Motr")]
@@ -147,6 +158,48 @@ pub struct Flags {
     /// How many connections Motr processes may hold at a time [default: 2048].
     #[arg(long, env = "HAX_MOTR_CONNECTIONS_MAX", value_name = "N", help_heading = "Behaviour")]
     pub motr_connections_max: Option<NonZeroU16>,
+
+    /// Run service instances on this node, with its keeper [default: off].
+    #[cfg(feature = "services")]
+    #[arg(long, env = "HAX_SERVICES", value_name = "on|off", help_heading = "Services")]
+    pub services: Option<Switch>,
+    /// A label of this node, by which types choose their nodes: KEY=VALUE; may be given several times
+    /// [default: none].
+    #[cfg(feature = "services")]
+    #[arg(
+        long,
+        env = "HAX_LABEL",
+        value_name = "KEY=VALUE",
+        value_delimiter = ',',
+        help_heading = "Services"
+    )]
+    pub label: Option<Vec<Label>>,
+    /// The folder of this node's keeper; where none runs there, hax starts one [default:
+    /// /run/hax/keeper].
+    #[cfg(feature = "services")]
+    #[arg(long, env = "HAX_KEEPER", value_name = "DIR", help_heading = "Services")]
+    pub keeper: Option<PathBuf>,
+    /// A folder of programs, or one program, that probes and the keeper that hax starts may run besides
+    /// those below /usr/lib/hax, /etc/hax and /usr/lib/ocf; may be given several times.
+    #[cfg(feature = "services")]
+    #[arg(
+        long,
+        env = "HAX_ALLOW_EXEC",
+        value_name = "PATH",
+        value_delimiter = ':',
+        help_heading = "Services"
+    )]
+    pub allow_exec: Option<Vec<PathBuf>>,
+    /// Serve HTTP at this unix socket too, for its user and group, who may ask for changes; none: no
+    /// socket [default: /run/hax/http/socket where services are on].
+    #[cfg(feature = "services")]
+    #[arg(long, env = "HAX_HTTP_SOCKET", value_name = "PATH", help_heading = "Services")]
+    pub http_socket: Option<PathBuf>,
+    /// How long this node may be silent until it counts as down, and its coordinator as gone
+    /// [default: 1s].
+    #[cfg(feature = "services")]
+    #[arg(long, env = "HAX_NODE_DOWN", value_name = "TIME", help_heading = "Services")]
+    pub node_down: Option<Span>,
 
     /// How log lines look [default: human].
     #[arg(long, env = "HAX_LOG", value_name = "FORMAT", help_heading = "Log")]

@@ -10,6 +10,8 @@ pub mod log;
 pub mod motr;
 pub(crate) mod recover;
 pub mod secret;
+#[cfg(feature = "services")]
+pub mod services;
 mod show;
 pub mod url;
 pub mod values;
@@ -45,6 +47,9 @@ pub struct Settings {
     pub motr: MotrSettings,
     /// The bridge between the two.
     pub bridge: BridgeSettings,
+    /// The services of this node.
+    #[cfg(feature = "services")]
+    pub services: services::ServicesSettings,
     /// The log.
     pub log: LogSettings,
     /// The journal.
@@ -170,8 +175,10 @@ impl Settings {
             node: node.cloned().or_else(|| env("HARE_HAX_NODE_NAME")),
             fid: flags.fid.or(file.fid).map(|fid| fid.0),
             http,
-            motr: motr::merge(&flags, &file),
+            motr: motr::merge(&flags, &file, &env),
             bridge: bridge::merge(&flags, &file),
+            #[cfg(feature = "services")]
+            services: services::merge(&flags, &file),
             log,
             journal,
             warnings,
@@ -189,6 +196,12 @@ impl Settings {
             wrong.push(bad("--consul-timeout", "no request can be answered in no time"));
         }
         wrong.extend(self.http.check_bodies());
+        #[cfg(feature = "services")]
+        wrong.extend(self.services.check(
+            self.motr.transport,
+            self.node.as_deref(),
+            self.journal.path.is_some(),
+        ));
         let longest = self.consul.answer_max.max(self.http.body_max);
         if self.journal.path.is_some() && longest > BODY_MAX {
             let max = BODY_MAX >> 20;
@@ -259,6 +272,21 @@ mod tests {
         let flags = Flags { motr: Some(MotrTransport::Wire), ..flags };
         let error = Settings::merge(flags, Flags::default(), none).unwrap_err().to_string();
         assert!(error.contains("libfabric") && error.contains("--motr-endpoint"), "{error}");
+    }
+
+    #[test]
+    fn the_state_is_in_the_unit_s_folder_unless_something_else_is_said() {
+        let unit = |name| (name == "RUNTIME_DIRECTORY").then(|| "/run/hax/links:/run/x".into());
+        let merged = |text: &str, env: fn(&'static str) -> Option<String>| {
+            let settings = Settings::merge(Flags::default(), file(text).unwrap(), env).unwrap();
+            settings.motr.state_dir.path().map(Path::to_owned)
+        };
+        assert_eq!(merged("", none), Some("/run/hax".into()));
+        assert_eq!(merged("", unit), Some("/run/hax/links".into()));
+        assert_eq!(merged("state_dir = '/dev/shm/hax'", unit), Some("/dev/shm/hax".into()));
+        assert_eq!(merged("state_dir = 'none'", unit), None);
+        let error = file("state_dir = 'here'").unwrap_err();
+        assert!(error.contains("from the root, or none"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use hax_core::wire::{self, name::BadName};
 
 use super::Error;
 use super::flags::Flags;
-use super::values::MotrTransport;
+use super::values::{MotrTransport, StateDir};
 
 /// The transport to Motr, and its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +25,24 @@ pub struct MotrSettings {
     pub any_process: bool,
     /// The time for which undelivered messages of a process that went away are kept.
     pub link_grace: Duration,
+    /// The folder of the state with which links outlive hax.
+    pub state_dir: StateDir,
+    /// Whether a stop ends the links.
+    pub end_links: bool,
 }
 
 /// Merges the settings.
-pub(super) fn merge(flags: &Flags, file: &Flags) -> MotrSettings {
+pub(super) fn merge(
+    flags: &Flags,
+    file: &Flags,
+    env: impl Fn(&'static str) -> Option<String>,
+) -> MotrSettings {
     let connections_max = flags.motr_connections_max.or(file.motr_connections_max);
     let link_grace = flags.link_grace.or(file.link_grace);
+    let state_dir = flags.state_dir.as_ref().or(file.state_dir.as_ref()).cloned();
+    // systemd names the folders of RuntimeDirectory= here (systemd.exec(5)).
+    let unit = || env("RUNTIME_DIRECTORY")?.split(':').next()?.parse().ok();
+    let state_dir = state_dir.or_else(unit);
     MotrSettings {
         transport: flags.motr.or(file.motr).unwrap_or_default(),
         library: flags.libmotr.as_ref().or(file.libmotr.as_ref()).cloned(),
@@ -38,6 +50,8 @@ pub(super) fn merge(flags: &Flags, file: &Flags) -> MotrSettings {
         connections_max: connections_max.map_or(2048, |count| count.get().into()),
         any_process: flags.any_process.or(file.any_process).unwrap_or(false),
         link_grace: link_grace.map_or(Duration::from_secs(60), |span| span.0),
+        state_dir: state_dir.unwrap_or_default(),
+        end_links: flags.end_links.or(file.end_links).unwrap_or(false),
     }
 }
 
@@ -50,6 +64,8 @@ impl MotrSettings {
             (MotrTransport::Lib, _) | (MotrTransport::Auto, Err(EndpointError::Libfabric(_))) => {
                 None
             }
+            #[cfg(feature = "services")]
+            (MotrTransport::None, _) => None,
             (_, address) => address.err().map(Error::Endpoint),
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::Settings;
 use super::consul::ConsulSettings;
 use super::secret::SecretSource;
+#[cfg(feature = "services")]
+use super::services::ServicesSettings;
 
 /// The output of `--check`: a configuration file with the effective values.
 impl fmt::Display for Settings {
@@ -30,6 +32,8 @@ impl fmt::Display for Settings {
         writeln!(f, "motr = \"{}\"", word(self.motr.transport))?;
         path(f, "libmotr", self.motr.library.as_deref())?;
         writeln!(f, "link_grace = {}", span(self.motr.link_grace))?;
+        writeln!(f, "state_dir = {}", quoted(&self.motr.state_dir.to_string()))?;
+        writeln!(f, "end_links = {}", self.motr.end_links)?;
         writeln!(f, "any_process = {}", self.motr.any_process)?;
         writeln!(f, "silence = {}", span(self.bridge.silence))?;
         writeln!(f, "bq = \"{}\"", word(self.bridge.bq))?;
@@ -46,6 +50,8 @@ impl fmt::Display for Settings {
         }
         writeln!(f, "http_connections_max = {}", self.http.connections_max)?;
         writeln!(f, "motr_connections_max = {}", self.motr.connections_max)?;
+        #[cfg(feature = "services")]
+        services(f, &self.services)?;
         writeln!(f, "log = \"{}\"", word(self.log.format))?;
         writeln!(f, "log_level = \"{}\"", word(self.log.level))?;
         path(f, "journal", self.journal.path.as_deref())?;
@@ -114,6 +120,18 @@ fn secret(f: &mut fmt::Formatter<'_>, key: &str, source: Option<&SecretSource>) 
         Some(variable) => writeln!(f, "# {key}: the secret itself is in {variable}"),
         None => writeln!(f, "# {key}: none"),
     }
+}
+
+#[cfg(feature = "services")]
+fn services(f: &mut fmt::Formatter<'_>, services: &ServicesSettings) -> fmt::Result {
+    writeln!(f, "services = \"{}\"", if services.on { "on" } else { "off" })?;
+    let labels = services.labels.iter().map(|(key, value)| quoted(&format!("{key}={value}")));
+    writeln!(f, "label = [{}]", labels.collect::<Vec<_>>().join(", "))?;
+    path(f, "keeper", Some(&services.keeper))?;
+    let allowed = services.allow_exec.iter().map(|path| quoted(&path.display().to_string()));
+    writeln!(f, "allow_exec = [{}]", allowed.collect::<Vec<_>>().join(", "))?;
+    path(f, "http_socket", services.socket.as_deref().or_else(|| Some(Path::new("none"))))?;
+    writeln!(f, "node_down = {}", span(services.node_down))
 }
 
 fn consul(f: &mut fmt::Formatter<'_>, consul: &ConsulSettings) -> fmt::Result {

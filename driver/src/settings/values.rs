@@ -2,6 +2,7 @@
 //! that an error names the flag, or the line of the file.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -46,7 +47,56 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(FidText, HostPort, Span, Size, Switch, LogLevel);
+from_text!(FidText, HostPort, Span, Size, StateDir, Switch, LogLevel);
+
+/// The folder of the state that outlives hax, or `none`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct StateDir(Option<PathBuf>);
+
+impl StateDir {
+    /// The default folder.
+    const DEFAULT: &'static str = "/run/hax";
+
+    /// Returns the folder; `None` if no state is kept.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// Returns whether this is the default folder.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for StateDir {
+    fn default() -> Self {
+        Self(Some(Self::DEFAULT.into()))
+    }
+}
+
+impl fmt::Display for StateDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(path) => write!(f, "{}", path.display()),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl FromStr for StateDir {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text {
+            "none" => Ok(Self(None)),
+            path if path.starts_with('/') => Ok(Self(Some(path.into()))),
+            _ => Err(BadValue::new("expected the path of a folder from the root, or none")),
+        }
+    }
+}
 
 /// The fid of a process, written `0xCONTAINER:0xKEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -164,7 +214,39 @@ pub enum MotrTransport {
     Wire,
     /// Motr's library, which the site has to have.
     Lib,
+    /// There is no Motr on this node, only services.
+    #[cfg(feature = "services")]
+    None,
 }
+
+/// A label of a node, written `KEY=VALUE`.
+#[cfg(feature = "services")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct Label(pub Box<str>, pub Box<str>);
+
+#[cfg(feature = "services")]
+impl FromStr for Label {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let is_word = |word: &str| {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+            !word.is_empty() && word.len() <= 64 && word.chars().all(is_plain)
+        };
+        match text.split_once('=') {
+            Some((key, value)) if is_word(key) && is_word(value) => {
+                Ok(Self(key.into(), value.into()))
+            }
+            _ => Err(BadValue::new(
+                "a label is KEY=VALUE, of letters, digits and - _ . / :, 64 of each at most",
+            )),
+        }
+    }
+}
+
+#[cfg(feature = "services")]
+from_text!(Label);
 
 /// On or off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]

@@ -12,7 +12,7 @@ use hax_core::base::time::WallClock;
 use hax_core::discover::Services;
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
 use hax_core::ha::message::{Body, Message};
-use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::motr::{Command, Event, Purpose};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
 use hax_driver::libmotr::{self, Config, Libmotr, StopOutcome};
@@ -135,7 +135,7 @@ impl Rig {
 
     pub(crate) fn send(&self, send: u64, to: &[LinkId], message: Message) {
         let (send, message) = (SendId(send), Arc::new(message));
-        self.motr.execute(Command::Send { send, to: to.into(), message });
+        self.motr.execute(Command::Send { send, to: to.into(), message, purpose: Purpose::States });
     }
 
     pub(crate) fn stop(self) {

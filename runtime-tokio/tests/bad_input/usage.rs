@@ -33,7 +33,7 @@ fn is_refused(what: &str, output: &Output, parts: &[&str]) {
 
 #[test]
 fn flags_and_variables() {
-    let flags: [(&[&str], &[&str]); 26] = [
+    let flags: [(&[&str], &[&str]); 27] = [
         (&["--consul", "ftp://h:1"], &["--consul", "http://HOST:PORT"]),
         (&["--consul", "http://h:1/v1"], &["--consul", "nothing after the port"]),
         (&["--consul", "http://h:99999"], &["--consul"]),
@@ -58,6 +58,7 @@ fn flags_and_variables() {
         (&["--motr-endpoint", "inet:stream:0.0.0.0@22001"], &["--motr-endpoint", "0.0.0.0"]),
         (&["--motr-endpoint", "inet6:stream:::@22001"], &["--motr-endpoint", "::"]),
         (&["--link-grace=-1s"], &["--link-grace", "500ms"]),
+        (&["--state-dir", "run/hax"], &["--state-dir", "from the root, or none"]),
         (&["--no-elect=perhaps"], &["--no-elect", "perhaps"]),
         (&["--http-connections-max", "70000"], &["--http-connections-max"]),
         (&["--log-level", "loud"], &["--log-level", "debug"]),

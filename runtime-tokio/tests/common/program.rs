@@ -14,6 +14,8 @@ pub(crate) fn command(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // The default folder is one for all tests.
+    command.env("HAX_STATE_DIR", "none");
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"] {
         command.env_remove(name);
     }

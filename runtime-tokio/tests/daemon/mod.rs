@@ -119,6 +119,8 @@ impl Hax {
     pub(crate) fn at_level(flags: &[String], level: &str) -> Self {
         let mut command = Command::new(crate::hax::HAX);
         command.arg("run").args(flags).args(["--log", "json", "--log-level", level]);
+        // The default folder is one for all tests.
+        command.env("HAX_STATE_DIR", "none");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));

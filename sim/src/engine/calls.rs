@@ -57,7 +57,7 @@ pub(crate) struct ConsulHost {
     /// The permissions of each node's token.
     tokens: Vec<Token>,
     /// The snapshot for a later restore.
-    pub(super) snapshot: Option<Snapshot>,
+    pub(crate) snapshot: Option<Snapshot>,
     /// Until this time Consul may still carry out an abandoned write.
     late_writes_until: u64,
 }

@@ -7,6 +7,7 @@ use hax_core::base::id::{CallId, ExecId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::ha::spiel;
 use hax_core::http::port as http;
+use hax_core::keeper::port as keeper;
 use hax_core::machine::{Input, Machine, Output};
 use hax_core::net as tcp;
 use hax_core::{exec, fifo};
@@ -114,6 +115,11 @@ pub trait Cast: Sized {
     /// Handles a machine's call to Motr's library. There is no such library, unless the cast simulates it.
     fn on_spiel_call(world: &mut World<'_, Self>, node: usize, call: spiel::Call) {
         let _ = (world, node, call);
+    }
+
+    /// Handles a machine's request to the keeper of its node. There is no keeper, unless the cast has one.
+    fn on_keeper(world: &mut World<'_, Self>, node: usize, command: keeper::Command) {
+        world.refuse_keeper(node, &command);
     }
 
     /// Returns the behavior of a helper at its start by a machine. There is no such program, unless the cast

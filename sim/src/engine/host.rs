@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hax_core::base::fact::Report as _;
 use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
-use hax_core::http;
+use hax_core::http::{self, port::Trust};
 use hax_core::journal;
-use hax_core::keeper::port::{Event, Unanswered};
+use hax_core::keeper::port::{Command, Event, Unanswered};
 use hax_core::machine::{Input, Machine as _, Output};
 
 use super::calls::PendingCall;
@@ -18,6 +18,7 @@ use super::disks::DiskHost;
 use super::event::{Ev, Party, S};
 use super::fifos::PipeHost;
 use super::helpers::HelperHost;
+use super::kept_state::KeptState;
 use super::pending::PendingAnswers;
 use super::streams::StreamHost;
 use super::swarm::Odds;
@@ -40,6 +41,8 @@ pub(crate) struct Host<M> {
     pub(super) disk_host: DiskHost,
     pub(super) stream_host: StreamHost,
     pub(super) pipe_host: PipeHost,
+    /// The state for the machine's next life.
+    pub(crate) kept_state: KeptState,
     /// The pending answers of the machine.
     pending: PendingAnswers,
     /// The number of further outputs before the machine's death.
@@ -67,6 +70,7 @@ impl<M> Host<M> {
             disk_host: DiskHost::default(),
             stream_host: StreamHost::new(odds.streams),
             pipe_host: PipeHost::new(odds.clients),
+            kept_state: KeptState::default(),
             pending: PendingAnswers::default(),
             dies_after: None,
             frozen_until: 0,
@@ -114,6 +118,8 @@ impl<M> Host<M> {
 pub(crate) enum Client {
     /// A watch of the node's own agent, with its number while it waits for the response.
     Watch(Option<u64>),
+    /// A client that may change something.
+    Authorized,
     /// Any other client.
     Other,
 }
@@ -282,13 +288,16 @@ impl<C: Cast> World<'_, C> {
             Output::Exec(command) => self.on_exec(i, command),
             Output::File(command) => self.on_file(i, command),
             Output::Fifo(response) => self.on_fifo(i, &response),
-            Output::Keeper(command) => {
-                // No node of a World has a keeper.
-                let answered = Event::Answered { id: command.id, result: Err(Unanswered::NotSent) };
-                let input = Box::new(Input::Keeper(answered));
-                self.sim.push(self.sim.now(), Ev::Thaw(i, self.hosts[i].life, input));
-            }
+            Output::State(command) => self.hosts[i].kept_state.execute(command),
+            Output::Keeper(command) => C::on_keeper(self, i, *command),
         }
+    }
+
+    /// Answers a request to the keeper of a node without one.
+    pub(super) fn refuse_keeper(&mut self, i: usize, command: &Command) {
+        let answered = Event::Answered { id: command.id, result: Err(Unanswered::NotSent) };
+        let input = Box::new(Input::Keeper(answered));
+        self.sim.push(self.sim.now(), Ev::Thaw(i, self.hosts[i].life, input));
     }
 
     fn rearm(&mut self, i: usize, next: Next) {
@@ -342,9 +351,10 @@ impl<C: Cast> World<'_, C> {
         body: Bytes,
         client: Client,
     ) {
-        let (watch, trusted) = match client {
-            Client::Watch(watch) => (watch, true),
-            Client::Other => (None, false),
+        let (watch, trust) = match client {
+            Client::Watch(watch) => (watch, Trust::Local),
+            Client::Authorized => (None, Trust::Authorized),
+            Client::Other => (None, Trust::None),
         };
         if self.hosts[i].machine.is_none() {
             if let Some(watch) = watch {
@@ -355,7 +365,7 @@ impl<C: Cast> World<'_, C> {
         let id = self.hosts[i].next_http.mint();
         self.hosts[i].http_requests.insert(id, watch);
         let (method, target) = (method.into(), target.into());
-        let request = http::port::Request { id, method, target, body, trusted };
+        let request = http::port::Request { id, method, target, body, trust };
         C::on_request(self, i, &request);
         self.feed(i, Input::Http(Box::new(request)));
     }

@@ -19,6 +19,7 @@ mod fifos;
 pub mod findings;
 mod helpers;
 mod host;
+mod kept_state;
 mod net;
 mod pending;
 mod phases;

@@ -70,6 +70,7 @@ impl PendingAnswers {
             | Output::Exec(_)
             | Output::File(_)
             | Output::Keeper(_)
+            | Output::State(_)
             | Output::Fact(_) => Ok(()),
         })
     }

@@ -11,6 +11,7 @@ use hax_core::consul::port as consul;
 use hax_core::http::port as http;
 use hax_core::machine::{Input, Output};
 use hax_core::net;
+use hax_core::state::Command;
 
 /// A hash of all values fed to it, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,11 @@ impl Hash {
             Output::File(command) => self.add_bytes(format!("{command:?}").as_bytes()),
             Output::Fifo(response) => self.add_bytes(format!("{response:?}").as_bytes()),
             Output::Keeper(command) => self.add_bytes(format!("{command:?}").as_bytes()),
+            Output::State(Command::Keep { slot, value }) => {
+                self.add_all(&[19, (*slot).into()]);
+                self.add_bytes(value);
+            }
+            Output::State(Command::Empty { slot }) => self.add_all(&[20, (*slot).into()]),
             Output::Http(response) => {
                 self.add_all(&[11, response.id.0, response.status.into()]);
                 self.add_bytes(&response.body);
@@ -200,6 +206,10 @@ fn output_line<F: Report>(output: &Output<F>, describe: fn(&Bytes) -> String) ->
         Output::File(command) => format!("{command:?}"),
         Output::Fifo(response) => format!("{response:?}"),
         Output::Keeper(command) => format!("{command:?}"),
+        Output::State(Command::Keep { slot, value }) => {
+            format!("state {slot}: {} bytes", value.len())
+        }
+        Output::State(Command::Empty { slot }) => format!("state {slot}: empty"),
         Output::Http(response) => {
             format!("{}: {} {}", response.id, response.status, start_of(&response.body))
         }

@@ -38,7 +38,7 @@ impl Account {
             }
             // After a stop the pending requests get no reply.
             Command::Stop => self.entries.clear(),
-            Command::Disconnect { .. } | Command::Peers(_) => {}
+            Command::Owe { .. } | Command::Disconnect { .. } | Command::Peers(_) => {}
         }
     }
 
@@ -51,7 +51,7 @@ impl Account {
                 self.entries.insert(request.entry);
                 assert!(self.entries.len() <= config.entries_max, "entries are bounded");
             }
-            Event::LinkUp { link, .. } => {
+            Event::LinkUp { link, .. } | Event::LinkKept { link, .. } => {
                 assert!(*link > self.last_link, "each link has a name of its own");
                 self.last_link = *link;
                 self.links.insert(*link, BTreeSet::new());

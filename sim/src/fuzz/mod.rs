@@ -9,6 +9,7 @@ mod cloud;
 mod codec;
 mod consul;
 mod http;
+mod links;
 mod node;
 mod pair;
 mod route;
@@ -20,6 +21,7 @@ pub use cloud::cloud;
 pub use codec::codec;
 pub use consul::consul;
 pub use http::http;
+pub use links::links;
 pub use pair::{hax, process};
 pub use route::{fifo, requests, route, stored};
 pub use world::world;
@@ -28,7 +30,7 @@ pub use world::world;
 pub type Target = fn(&[u8]);
 
 /// The targets by name. Each name is that of the target's folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("cloud", cloud),
     ("codec", codec),
     ("hax", hax),
@@ -36,6 +38,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("http", http),
     ("consul", consul),
     ("world", world),
+    ("links", links),
     ("stored", stored),
     ("fifo", fifo),
     ("requests", requests),

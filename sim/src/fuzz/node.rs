@@ -8,7 +8,7 @@ use hax_core::base::id::{CallId, HttpId};
 use hax_core::base::time::Next;
 use hax_core::bridge::config;
 use hax_core::consul::port::{Answer, Command, Method, Reply, Unanswered};
-use hax_core::http::port::{Request, Response};
+use hax_core::http::port::{Request, Response, Trust};
 use hax_core::machine::Machine as _;
 use hax_core::node::{self, Input, Node, Output};
 use hax_core::wire;
@@ -128,6 +128,7 @@ impl Host {
                 | Output::Exec(_)
                 | Output::File(_)
                 | Output::Fifo(_)
+                | Output::State(_)
                 | Output::Keeper(_) => {}
             }
         }
@@ -142,7 +143,7 @@ impl Host {
         let (method, target) = (method.into(), target.into());
         let body = Bytes::copy_from_slice(body);
         let id = HttpId(self.requests);
-        let request = Request { id, method, target, body, trusted: true };
+        let request = Request { id, method, target, body, trust: Trust::Local };
         let out = self.feed(Input::Http(Box::new(request)));
         let refused = out.iter().any(|output| match output {
             Output::Http(response) => response.id == id && (400..500).contains(&response.status),

@@ -197,7 +197,12 @@ impl<'a> Pair<'a> {
             if all { links.into() } else { links.into_iter().take(1).collect() };
         self.sends += 1;
         let message = self.script.news().into();
-        self.tell_server(motr::Command::Send { send: SendId(self.sends), to, message });
+        self.tell_server(motr::Command::Send {
+            send: SendId(self.sends),
+            to,
+            message,
+            purpose: motr::Purpose::States,
+        });
     }
 
     fn bridge_decides(&mut self) {

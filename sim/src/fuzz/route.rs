@@ -198,6 +198,7 @@ impl Bench {
             Output::Exec(exec::Command::Kill { .. }) | Output::Fact(_) => Vec::new(),
             Output::Net(_)
             | Output::Keeper(_)
+            | Output::State(_)
             | Output::Consul(_)
             | Output::Spiel(_)
             | Output::Http(_)

@@ -2,4 +2,5 @@
 
 pub mod bridge;
 pub mod route;
+pub mod services;
 pub mod toy;

@@ -329,13 +329,13 @@ fn d36_checks_count_by_what_they_are_and_not_by_their_place() {
                 "ServiceID": "{service}", "ModifyIndex": {index}}}"#
         )
     };
-    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 25);
+    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 900_025);
     // A node name with the same prefix belongs to another node.
-    let stranger = check("ssu10", "serfHealth", String::new(), "critical", 26);
+    let stranger = check("ssu10", "serfHealth", String::new(), "critical", 900_026);
     cluster.post(0, "/", &format!(r#"[{{"Checks": [{stranger}, {service}]}}]"#));
     assert_eq!(cluster.last_state(0, link, ios), None);
-    let maintenance = check("ssu1", "_node_maintenance", String::new(), "critical", 27);
-    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 28);
+    let maintenance = check("ssu1", "_node_maintenance", String::new(), "critical", 900_027);
+    let service = check("ssu1", "service:x", ios.key.to_string(), "passing", 900_028);
     for checks in [[&maintenance, &service], [&service, &maintenance]] {
         cluster.post(0, "/", &format!(r#"[{{"Checks": [{}, {}]}}]"#, checks[0], checks[1]));
         assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));

@@ -7,6 +7,7 @@ mod events;
 mod field;
 mod hidden;
 mod host;
+mod kept;
 mod lanes;
 mod leader;
 mod questions;

@@ -154,7 +154,7 @@ fn questions_wait_for_consul_and_nothing_else_waits_for_them() {
     // The states in a watch's post are sent meanwhile.
     let body = format!(
         r#"[{{"Checks": [{{"Node": "ssu1", "CheckID": "another", "Status": "critical",
-            "ServiceID": "{key}", "ModifyIndex": 30}}]}}]"#,
+            "ServiceID": "{key}", "ModifyIndex": 900030}}]}}]"#,
         key = ios.key
     );
     cluster.post(0, "/", &body);

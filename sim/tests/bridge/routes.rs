@@ -242,6 +242,28 @@ fn f21_what_a_stranger_posts_tells_nobody() {
     assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
 }
 
+/// A watch's handler may be slow, and its payload older than the replica: it names an agent of the host that
+/// has left since.
+#[test]
+fn f53_a_late_post_about_an_agent_that_has_left_changes_nothing() {
+    let mut cluster = TestCluster::new(1);
+    let (ios, confd) = (cluster.fid(0, "ios"), cluster.fid(0, "confd"));
+    let link = cluster.link(0, confd);
+    cluster.set_check(0, ios, "critical");
+    cluster.run(MS * 500);
+    assert_eq!(cluster.last_state(0, link, ios), Some(ObjectState::Transient));
+    cluster.take_sent(0, link, ios);
+    let late = format!(
+        r#"[{{"Checks": [{{"Node": "ssu1:00002703", "CheckID": "serfHealth", "Status": "critical",
+            "ServiceID": "", "ModifyIndex": 4}}, {{"Node": "ssu1:00002703", "CheckID": "service:{key}",
+            "Status": "passing", "ServiceID": "{key}", "ModifyIndex": 3}}]}}]"#,
+        key = ios.key
+    );
+    cluster.post(0, "/", &late);
+    cluster.run(MS * 200);
+    assert_eq!(cluster.take_sent(0, link, ios), []);
+}
+
 #[test]
 fn posted_checks_are_bounded() {
     let mut cluster = TestCluster::new(1);
@@ -256,7 +278,7 @@ fn posted_checks_are_bounded() {
         };
         checks.push(format!(
             r#"{{"Node": "{node}", "CheckID": "c{n}", "Status": "passing",
-                "ServiceID": "{service}", "ModifyIndex": 3}}"#
+                "ServiceID": "{service}", "ModifyIndex": 900000}}"#
         ));
     }
     let id = cluster.post(0, "/", &format!(r#"[{{"Checks": [{}]}}]"#, checks.join(",")));

@@ -19,7 +19,7 @@ use hax_core::ha::message::{Body, Message};
 use hax_core::ha::motr::{Command, Event};
 use hax_core::ha::note::{Note, Nvec, NvecKind, ObjectState};
 use hax_core::ha::process::{ProcessEvent, ProcessEventKind, ProcessType};
-use hax_core::http::port::Request;
+use hax_core::http::port::{Request, Trust};
 use hax_sim::cluster::{Agents, Cluster, Shape};
 use hax_sim::consul::{self, Consul};
 
@@ -155,7 +155,7 @@ impl TestCluster {
                     self.input(node, Input::Motr(up));
                 }
             }
-            Command::Send { send, to, message } => {
+            Command::Send { send, to, message, .. } => {
                 for link in to {
                     let host = &mut self.nodes[node];
                     if let Body::Nvec(nvec) = &message.body {
@@ -168,7 +168,7 @@ impl TestCluster {
                 }
             }
             Command::Ack { msg, .. } => host.acks.push(msg),
-            Command::Disconnect { .. } | Command::Peers(_) | Command::Stop => {}
+            _ => {}
         }
     }
 
@@ -433,22 +433,22 @@ impl TestCluster {
 
     /// Posts a body from an untrusted address.
     pub(crate) fn post_untrusted(&mut self, node: usize, target: &str, body: &str) -> HttpId {
-        self.request(node, ("POST", target, body), false)
+        self.request(node, ("POST", target, body), Trust::None)
     }
 
     pub(crate) fn http(&mut self, node: usize, method: &str, target: &str, body: &str) -> HttpId {
-        self.request(node, (method, target, body), true)
+        self.request(node, (method, target, body), Trust::Local)
     }
 
     fn request(
         &mut self,
         node: usize,
         (method, target, body): (&str, &str, &str),
-        trusted: bool,
+        trust: Trust,
     ) -> HttpId {
         let id = HttpId(self.nodes[node].mint());
         let (method, target, body) = (method.into(), target.into(), body.to_owned().into());
-        self.input(node, Input::Http(Request { id, method, target, body, trusted }.into()));
+        self.input(node, Input::Http(Request { id, method, target, body, trust }.into()));
         id
     }
 

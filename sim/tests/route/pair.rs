@@ -247,6 +247,7 @@ impl Pair {
                 | Output::Spiel(_)
                 | Output::Http(_)
                 | Output::HttpStream(_)
+                | Output::State(_)
                 | Output::Keeper(_) => panic!("{output:?}"),
             }
         }

@@ -196,6 +196,9 @@ impl Field {
         let node = &mut self.nodes[nth];
         let Some(services) = &mut node.services else { return };
         node.next = services.handle(now, input, &mut out);
+        if let Next::WaitUntil { at, why } = node.next {
+            assert!(at > now.mono, "{why} is overdue");
+        }
         if node.next == Next::Exit {
             (node.services, node.next) = (None, Next::Wait);
         }
@@ -241,7 +244,11 @@ impl Field {
             }
             Output::HttpStream(stream::Command::End { .. }) => {}
             Output::Fact(fact) => self.nodes[nth].facts.push((self.now, fact)),
-            Output::Net(_) | Output::Spiel(_) | Output::File(_) | Output::Fifo(_) => {
+            Output::Net(_)
+            | Output::Spiel(_)
+            | Output::State(_)
+            | Output::File(_)
+            | Output::Fifo(_) => {
                 panic!("{output:?}")
             }
         }

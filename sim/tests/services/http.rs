@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hax_core::base::id::HttpId;
+use hax_core::http::port::Trust;
 use hax_core::http::stream::{Closed, Why};
 use hax_core::machine::Input;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ fn a_service_is_defined_started_shown_and_stopped() {
     let instances = body["instances"].as_array().unwrap();
     assert_eq!(instances.len(), 3);
     assert!(instances.iter().all(|one| one["state"] == "running" && one["pid"].is_u64()));
-    let (status, list) = field.call(2, "GET", "/v1/services", "");
+    let (status, list) = field.call(2, "GET", "/v1/services/web", "");
     assert_eq!((status, ids(&list)), (200, ids(&body["instances"])));
     let (_, one) = field.call(2, "GET", "/v1/services/web/n2", "");
     assert_eq!(one["instance"], instances[1]["instance"]);
@@ -42,7 +43,7 @@ fn a_service_is_defined_started_shown_and_stopped() {
     assert_eq!(status, 200, "{body}");
     assert_eq!([0, 1, 2].map(|nth| field.starts(nth, "web")), [2, 2, 2]);
     let (_, types) = field.call(0, "GET", "/v1/types", "");
-    assert_eq!(types[0]["type"]["type"], "web");
+    assert_eq!(types[2]["type"]["type"], "web");
     assert_eq!(field.events(), 0);
 }
 
@@ -93,7 +94,7 @@ fn h03_what_does_not_exist_is_404_and_what_may_not_be_done_403() {
         assert_eq!(field.call(0, "POST", "/v1/services/web/start", body).0, 400, "{body}");
     }
     for target in ["/v1/services/web/stop", "/v1/types", "/v1/types/web/reconfigure"] {
-        let id = field.http_of(0, "POST", target, "", false);
+        let id = field.http_of(0, "POST", target, "", Trust::Local);
         assert_eq!(field.nodes[0].responses[&id].status, 403, "{target}");
     }
     field.run(1_000);
@@ -168,6 +169,28 @@ fn a_start_that_fails_is_told_with_its_reason() {
     let (status, body) = field.call(0, "POST", "/v1/services/web/start", "");
     assert_eq!(status, 409);
     assert_eq!(body["instances"][0]["reason"]["class"], "not_started");
+}
+
+/// The end of the job is no change of the instance.
+#[test]
+fn h42_a_stop_is_answered_as_soon_as_its_job_is_over() {
+    let mut field = with_web(2, &json!({}));
+    let coordinator = field.coordinator().unwrap();
+    let other = 1 - coordinator;
+    let target = format!("/v1/services/web/stop?node=n{}&wait=300", other + 1);
+    let id = field.http(other, "POST", &target, "");
+    let is_asked = |field: &Field| field.wanted(other, "web").unwrap()["want"] == "stopped";
+    field.until(5_000, is_asked);
+    field.nodes[coordinator].is_cut = true;
+    field.until_state(other, "web", "absent");
+    field.run(200);
+    assert!(field.job(other, "web").is_some() && !field.nodes[other].responses.contains_key(&id));
+    field.nodes[coordinator].is_cut = false;
+    // The coordinator's query is lost, and is sent again when its time is over.
+    field.until(100_000, |field| field.job(other, "web").is_none());
+    let took = field.until(29_000, |field| field.nodes[other].responses.contains_key(&id));
+    assert!(took.as_millis() < 100, "{took:?}");
+    assert_eq!(field.nodes[other].responses[&id].status, 200);
 }
 
 #[test]
@@ -247,4 +270,91 @@ fn h06_an_open_response_tells_all_states_of_an_instance() {
     let length = field.nodes[0].streams[&id].len();
     field.run(5_000);
     assert_eq!(field.nodes[0].streams[&id].len(), length);
+}
+
+#[test]
+fn h02_h27_what_is_part_of_hax_has_the_same_columns_and_understands_the_same_requests() {
+    let mut field = with_web(2, &json!({}));
+    let coordinator = format!("n{}", field.coordinator().unwrap() + 1);
+    let (_, all) = field.call(0, "GET", "/v1/services", "");
+    let columns = |one: &Value| one.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let all = all.as_array().unwrap();
+    assert!(all.iter().all(|one| columns(one) == columns(&all[0])));
+    let of = |kind: &str| {
+        let nodes = all.iter().filter(|one| one["type"] == kind);
+        nodes.map(|one| one["node"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("rc"), of("supervisor")), (vec![coordinator], vec!["n1".into(), "n2".into()]));
+    for kind in ["rc", "supervisor", "web"] {
+        for target in [format!("/v1/types/{kind}"), format!("/v1/services/{kind}/why")] {
+            assert_eq!(field.call(0, "GET", &target, "").0, 200, "{target}");
+        }
+        let (status, started) = field.call(1, "POST", &format!("/v1/services/{kind}/start"), "");
+        assert_eq!((status, &started["already"]), (200, &json!(true)), "{kind}");
+    }
+    let (status, refused) = field.call(0, "POST", "/v1/services/rc/stop", "");
+    assert!(status == 409 && refused.to_string().contains("part of hax"), "{refused}");
+    assert_eq!(define(&mut field, &kind("supervisor", &json!({}))).0, 409);
+    let (_, why) = field.call(0, "GET", "/v1/services/supervisor/why?node=n1", "");
+    assert!(why[0]["why"].as_str().unwrap().contains("the supervisors of n2"), "{why}");
+    let (_, graph) = field.call(0, "GET", "/v1/graph", "");
+    let edge = json!({"from": "instance:supervisor.n1", "to": "instance:supervisor.n2", "label": "watches"});
+    assert!(graph["edges"].as_array().unwrap().contains(&edge), "h11: {graph}");
+    field.kill(1);
+    field.run(10_000);
+    let (_, one) = field.call(0, "GET", "/v1/services/supervisor/n2", "");
+    assert_eq!(one["state"], "inhibited");
+}
+
+#[test]
+fn a_node_that_does_not_return_is_forgotten_and_one_that_is_up_is_not() {
+    let mut field = with_web(3, &json!({}));
+    let target = "/v1/nodes/n3/forget";
+    let (status, why) = field.call(0, "POST", target, "");
+    assert!(status == 409 && why.to_string().contains("n3 is up"), "{why}");
+    assert_eq!(field.call(0, "POST", "/v1/nodes/n9/forget", "").0, 404);
+    field.kill(2);
+    let is_down = |field: &Field| {
+        field.coordinator().is_some_and(|nth| nth != 2) && field.record("ha/sup/n3").is_none()
+    };
+    field.until(60_000, is_down);
+    assert_eq!(field.call(0, "POST", target, "").0, 200);
+    let keys =
+        ["ha/inst/n3/web/wanted", "ha/inst/n3/web/observed", "ha/node/n3/record", "ha/sup/n3"];
+    assert!(keys.iter().all(|key| field.record(key).is_none()));
+    assert!(field.record("ha/name/n3/web").is_none() && field.all_saw("NodeForgotten") == 1);
+    let (_, all) = field.call(1, "GET", "/v1/services/web", "");
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    let (status, body) = field.call(1, "POST", "/v1/services/web/restart", "");
+    assert!(status == 200 && body["instances"].as_array().unwrap().len() == 2, "{body}");
+    // It comes back after all: what ran there is a stranger, and is left alone.
+    field.start(2);
+    field.until(30_000, |field| field.record("ha/sup/n3").is_some());
+    field.run(5_000);
+    assert_eq!(field.saw(2, "Stranger"), 1);
+}
+
+#[test]
+fn h03_a_node_that_is_not_known_is_404_whatever_is_asked_of_it() {
+    let mut field = with_web(1, &json!({}));
+    for verb in ["start", "stop", "restart"] {
+        let target = format!("/v1/services/web/{verb}?node=typo");
+        assert_eq!(field.call(0, "POST", &target, "").0, 404, "{verb}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_a_node_that_is_down_is_not_said_to_be_done() {
+    let mut field = with_web(3, &json!({}));
+    field.kill(2);
+    let is_down = |field: &Field| {
+        field.coordinator().is_some_and(|nth| nth != 2) && field.record("ha/sup/n3").is_none()
+    };
+    field.until(60_000, is_down);
+    let (status, body) = field.call(0, "POST", "/v1/services/web/stop?node=n3", "");
+    assert_eq!((status, &body["state"]), (202, &json!("waits for nodes that are down")));
+    field.start(2);
+    field.until_state(2, "web", "absent");
+    let (status, body) = field.call(0, "POST", "/v1/services/web/stop?node=n3", "");
+    assert_eq!((status, &body["instances"][0]["state"]), (200, &json!("absent")));
 }

@@ -5,6 +5,7 @@
 mod deaths;
 mod faults;
 mod field;
+mod found;
 mod guide;
 mod http;
 mod keeper;

@@ -272,3 +272,41 @@ fn a_type_that_leaves_a_node_s_place_is_stopped_there() {
     field.ask("start", "web", None);
     field.until_state(1, "web", "running");
 }
+
+/// Returns the sets of the supervisors.
+fn supervision(field: &Field) -> Vec<Option<Vec<String>>> {
+    let nodes = 1..=field.nodes.len();
+    let of = |nth: usize| {
+        let record = field.record(&format!("ha/sup/n{nth}"))?;
+        serde_json::from_value(record["watches"].clone()).ok()
+    };
+    nodes.map(of).collect()
+}
+
+#[test]
+fn h30_what_a_supervisor_watches_is_stored_and_the_same_when_it_is_back() {
+    let mut field = Field::new(4);
+    field.run(1_000);
+    let words = |all: &[&str]| Some(all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let before = supervision(&field);
+    assert_eq!(
+        before,
+        [words(&["n3", "n4"]), words(&["n1", "n4"]), words(&["n1", "n2"]), words(&["n2", "n3"])]
+    );
+    let other = (field.coordinator().unwrap() + 1) % 4;
+    field.kill(other);
+    field.until(30_000, |field| supervision(field)[other].is_none());
+    let name = format!("n{}", other + 1);
+    let others = supervision(&field);
+    assert!(others.iter().flatten().all(|set| set.len() == 2 && !set.contains(&name)));
+    field.start(other);
+    field.until(30_000, |field| supervision(field) == before);
+    let coordinator = field.coordinator().unwrap();
+    field.kill(coordinator);
+    field.until(60_000, |field| {
+        field.coordinator().is_some_and(|now| now != coordinator)
+            && supervision(field)[coordinator].is_none()
+    });
+    field.start(coordinator);
+    field.until(30_000, |field| supervision(field) == before);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hax_core::base::id::HttpId;
-use hax_core::http::port::Request;
+use hax_core::http::port::{Request, Trust};
 use hax_core::keeper::name::InstanceId;
 use hax_core::machine::Input;
 use hax_core::services::Services;
@@ -126,7 +126,7 @@ impl Field {
 
     /// Sends an HTTP request to hax on a node.
     pub(crate) fn http(&mut self, nth: usize, method: &str, target: &str, body: &str) -> u64 {
-        self.http_of(nth, method, target, body, true)
+        self.http_of(nth, method, target, body, Trust::Authorized)
     }
 
     pub(crate) fn http_of(
@@ -135,13 +135,13 @@ impl Field {
         method: &str,
         target: &str,
         body: &str,
-        trusted: bool,
+        trust: Trust,
     ) -> u64 {
         let node = &mut self.nodes[nth];
         node.clients += 1;
         let id = node.clients;
         let (method, target, body) = (method.into(), target.into(), body.to_owned().into());
-        let request = Request { id: HttpId(id), method, target, body, trusted };
+        let request = Request { id: HttpId(id), method, target, body, trust };
         self.hand(nth, Input::Http(Box::new(request)));
         id
     }

@@ -5,5 +5,7 @@ mod journals;
 mod mutants;
 mod route;
 mod seeds;
+mod services;
+mod takeover;
 mod tapes;
 mod toy;

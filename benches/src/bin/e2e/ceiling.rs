@@ -10,7 +10,7 @@ use hax_core::base::fid::Fid;
 use hax_core::base::id::SendId;
 use hax_core::base::time::Next;
 use hax_core::ha::entrypoint::{Confd, Entrypoint};
-use hax_core::ha::motr::{Command, Event};
+use hax_core::ha::motr::{Command, Event, Purpose};
 use hax_core::net;
 use hax_core::wire::{Config, Endpoint, Input, Output};
 use hax_driver::host::clock;
@@ -43,7 +43,12 @@ pub(crate) async fn constant(address: SocketAddr, confds: u64) -> anyhow::Result
                     }
                     Output::Motr(Event::Received { link, msg, message }) => {
                         let (send, to) = (sends.mint(), [link].into());
-                        answers.push(Command::Send { send, to, message: Arc::new(*message) });
+                        answers.push(Command::Send {
+                            send,
+                            to,
+                            message: Arc::new(*message),
+                            purpose: Purpose::States,
+                        });
                         answers.push(Command::Ack { link, msg });
                     }
                     Output::Motr(_) | Output::Fact(_) => {}

@@ -65,6 +65,16 @@ impl Fixture {
     ) -> anyhow::Result<(Program, Duration)> {
         start(program, "ssu1", &self.consul.address(), flags).await
     }
+
+    /// Does the same at these addresses for Motr and HTTP.
+    pub(crate) async fn hax_at(
+        &self,
+        program: &Path,
+        flags: &[&str],
+        at: (SocketAddr, SocketAddr),
+    ) -> anyhow::Result<(Program, Duration)> {
+        start_at(program, "ssu1", &self.consul.address(), flags, at).await
+    }
 }
 
 /// Starts hax on a node with this Consul and waits until it is ready; returns the time that this took.
@@ -74,7 +84,21 @@ pub(crate) async fn start(
     consul: &str,
     flags: &[&str],
 ) -> anyhow::Result<(Program, Duration)> {
-    let (motr, http) = (local(), local());
+    start_at(program, node, consul, flags, addresses()).await
+}
+
+/// Returns free addresses for Motr and HTTP.
+pub(crate) fn addresses() -> (SocketAddr, SocketAddr) {
+    (local(), local())
+}
+
+async fn start_at(
+    program: &Path,
+    node: &str,
+    consul: &str,
+    flags: &[&str],
+    (motr, http): (SocketAddr, SocketAddr),
+) -> anyhow::Result<(Program, Duration)> {
     let mut command = Command::new(program);
     command.args(["run", "--no-elect", "--node", node]);
     command.args(["--consul", &format!("http://{consul}")]);
@@ -123,6 +147,21 @@ impl Program {
                 bail!("hax does not become ready; see hax-e2e.log");
             }
             sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Sends SIGTERM, and returns the time until the end. The peers of this thread close their connections
+    /// meanwhile.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<Duration> {
+        let began = clock();
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        anyhow::ensure!(kill.success(), "hax runs");
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::ensure!(status.success(), "hax stops with {status}");
+                return Ok(began.elapsed());
+            }
+            sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -18,14 +18,15 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 const USAGE: &str = "\
-e2e [--quick] [--json] [--plots DIR] [--hax PATH] [--lean | --servers | --ends]
+e2e [--quick] [--json] [--plots DIR] [--hax PATH] [--lean | --servers | --ends | --restarts]
   --quick      less of everything
   --json       one object instead of a table
   --plots DIR  writes the curves there, as SVG
   --hax PATH   the program to measure, instead of those of this build
   --lean       hax-smol as it is shipped beside hax, instead of all else
   --servers    what takes three Consul servers, instead of all else
-  --ends       the same when the servers lose their leader, instead of all else";
+  --ends       the same when the servers lose their leader, instead of all else
+  --restarts   what a restart of hax costs, instead of all else";
 
 #[derive(Default)]
 struct Options {
@@ -34,6 +35,7 @@ struct Options {
     lean: bool,
     servers: bool,
     ends: bool,
+    restarts: bool,
     plots: Option<PathBuf>,
     hax: Option<PathBuf>,
 }
@@ -71,6 +73,8 @@ fn main() -> anyhow::Result<()> {
             local.block_on(&rt, rows::servers(&program, options.quick))?
         } else if options.ends {
             local.block_on(&rt, rows::ends(&program, options.quick))?
+        } else if options.restarts {
+            local.block_on(&rt, rows::restarts(&program, options.quick))?
         } else {
             local.block_on(&rt, rows::all(&program, options.quick))?
         };
@@ -99,6 +103,7 @@ fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
             "--lean" => options.lean = true,
             "--servers" => options.servers = true,
             "--ends" => options.ends = true,
+            "--restarts" => options.restarts = true,
             "--plots" => options.plots = Some(args.next().context(USAGE)?.into()),
             "--hax" => options.hax = Some(args.next().context(USAGE)?.into()),
             unknown => bail!("{unknown}: unknown\n{USAGE}"),

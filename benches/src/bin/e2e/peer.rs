@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
+use futures_lite::future::{or, pending};
 use hax_benches::rig::clock;
 use hax_core::base::fid::Fid;
 use hax_core::base::time::WallClock;
@@ -19,7 +20,6 @@ use hax_core::wire::codec::item::{self, ItemHeader};
 use hax_core::wire::codec::packet::{self, Item};
 use hax_core::wire::codec::params::{Cookie, LinkParams, Uint128};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -110,18 +110,14 @@ impl Peer {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let me = listener.local_addr()?;
         let stream = TcpStream::connect(hax).await.context("hax listens")?;
-        stream.set_nodelay(true)?;
-        let (read, write) = stream.into_split();
         let (out, writes) = mpsc::unbounded_channel();
         let (tell, heard) = mpsc::unbounded_channel();
         let (frames, out_next) = (Cell::new(0), Cell::new(0));
         let line = Rc::new(Line { me, hax, frames, out, out_next, taken: Cell::new(0) });
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(write_all(write, writes));
+        tasks.spawn_local(write_all(hax, stream, writes));
         let own = Rc::clone(&line);
         tasks.spawn_local(async move {
-            // hax sends nothing on our own connection except its end.
-            let _read = read;
             let mut readers = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let read = read_all(stream, Rc::clone(&own), tell.clone(), gate.clone());
@@ -255,11 +251,35 @@ impl Peer {
     }
 }
 
-async fn write_all(mut to: OwnedWriteHalf, mut writes: mpsc::UnboundedReceiver<Bytes>) {
-    while let Some(bytes) = writes.recv().await {
-        if to.write_all(&bytes).await.is_err() {
+/// Writes to hax. After the end of hax, a connection to its next life is opened for what is to be written next.
+async fn write_all(hax: SocketAddr, stream: TcpStream, mut writes: mpsc::UnboundedReceiver<Bytes>) {
+    let mut connected = Some(stream);
+    loop {
+        let next = async { Some(writes.recv().await) };
+        let end = async {
+            ended(&mut connected).await;
+            None
+        };
+        let Some(next) = or(next, end).await else {
+            connected = None;
+            continue;
+        };
+        let Some(bytes) = next else { return };
+        if connected.is_none() {
+            connected = TcpStream::connect(hax).await.ok();
+        }
+        let Some(stream) = &mut connected else { return };
+        if stream.set_nodelay(true).is_err() || stream.write_all(&bytes).await.is_err() {
             return;
         }
+    }
+}
+
+/// Waits for the end of a connection: hax sends nothing else on it.
+async fn ended(connected: &mut Option<TcpStream>) {
+    match connected {
+        Some(stream) => drop(stream.read(&mut [0]).await),
+        None => pending().await,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::consul::json::{self, KvEntry};
 use crate::ha::fact::Fact;
 use crate::http::answer::Answer;
 use crate::http::payload::Payload;
-use crate::http::port::Request;
+use crate::http::port::{Request, Trust};
 use crate::http::router::{self, Route, get, post};
 
 /// The result of a request with a body: a response now, or `None` if the response comes later. The error
@@ -154,7 +154,7 @@ fn service_health(state: &mut State, cx: &mut Cx<'_>, request: &Request) -> Hand
     for check in payload.checks().filter_map(decoding::check) {
         let index = check.index;
         let replica = state.tables.replica(Table::Health).index;
-        if !request.trusted {
+        if request.trust == Trust::None {
             if index > replica {
                 Tables::on_hint(cx);
             }

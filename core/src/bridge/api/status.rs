@@ -34,7 +34,7 @@ pub(crate) fn status(state: &State, cx: &Cx<'_>) -> Answer {
         json!({
             "link": id.to_string(), "process": link.process.to_string(),
             "endpoint": endpoints.get(&link.process), "up": link.up, "since_ms": ago(link.since),
-            "in_flight": link.in_flight, "owed": link.pending_count(),
+            "in_flight": link.in_flight, "owed": link.pending_count(), "kept": link.kept,
         })
     });
     let lanes = state.lanes.iter().map(|(key, queued, stage)| {

@@ -84,8 +84,9 @@ impl State {
     /// declared dead before health is proved after that time.
     pub(crate) fn declare_dead(&mut self, cx: &mut Cx<'_>) {
         let linkless = self.links.iter().filter(|(_, link)| !link.up).map(|(_, link)| link.process);
+        // Few processes fail, and the search of a process's links looks at all links.
         let linkless = linkless.filter(|process| {
-            self.links.is_link_up(*process) == Some(false) && self.cluster.is_failing(*process)
+            self.cluster.is_failing(*process) && self.links.is_link_up(*process) == Some(false)
         });
         let mut dead: BTreeMap<Fid, bool> = linkless.map(|process| (process, true)).collect();
         dead.extend(self.cluster.dead().map(|process| (process, false)));

@@ -213,17 +213,16 @@ impl Health {
         found
     }
 
-    /// Returns whether a read contained this check.
+    /// Returns whether a read contained a check of the same process or node as this one.
     #[must_use]
-    pub fn is_confirmed(&self, check: &Check) -> bool {
-        let seen = match check.process {
-            Some(process) => self
-                .services
-                .get(&process)
-                .and_then(|checks| checks.get(&(check.node.clone(), check.id.clone()))),
-            None => self.nodes.get(&check.node).and_then(|checks| checks.get(&check.id)),
-        };
-        seen.is_some_and(|seen| !seen.posted)
+    pub fn is_shown(&self, check: &Check) -> bool {
+        let is_read = |seen: &CheckState| !seen.posted;
+        match check.process {
+            Some(process) => {
+                self.services.get(&process).is_some_and(|checks| checks.values().any(is_read))
+            }
+            None => self.nodes.get(&check.node).is_some_and(|checks| checks.values().any(is_read)),
+        }
     }
 
     /// Returns the number of known checks of the same process or node as this one.

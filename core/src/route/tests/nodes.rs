@@ -189,7 +189,8 @@ fn r23_the_state_is_shown_over_http() {
     bench.linux(7, "");
     for (nth, target) in ["/v1/route", "/healthz", "/readyz", "/nothing"].into_iter().enumerate() {
         let (id, method, target) = (HttpId(nth as u64), "GET".into(), target.into());
-        let request = port::Request { id, method, target, body: Bytes::new(), trusted: true };
+        let request =
+            port::Request { id, method, target, body: Bytes::new(), trust: port::Trust::Local };
         bench.hand(Input::Http(Box::new(request)));
     }
     let statuses: Vec<u16> = bench.http.iter().map(|response| response.status).collect();

@@ -10,10 +10,12 @@ use core::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::builtin;
 use super::refuse;
 use super::route::{Asked, query, unknown};
 use super::snapshot::{Row, Snapshot};
 use super::view;
+use crate::base::mutant::{Mutant, mutant};
 use crate::consul::op::Op;
 use crate::consul::url;
 use crate::http::answer::Answer;
@@ -23,7 +25,7 @@ use crate::services::model::kind::{self, TypeRecord};
 use crate::services::model::launch::Launch;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::parameters::Given;
-use crate::services::model::record::{Ask, ConfigRecord, Event, Verb, What};
+use crate::services::model::record::{Ask, ConfigRecord, Event, State, Verb, What};
 use crate::services::model::{form, stored};
 
 /// The time that a request waits for its instances by default, and at most.
@@ -48,6 +50,7 @@ enum Content {
     Define { record: Box<TypeRecord>, is_check: bool },
     Configure { kind: TypeName, parameters: Given },
     Move { verb: Verb, kind: TypeName, node: Option<NodeName>, given: Given },
+    Forget { node: NodeName },
 }
 
 /// What a request waits for.
@@ -113,15 +116,21 @@ impl Change {
             Asked::Move(verb, kind, node) => {
                 Content::Move { verb, kind, node, given: body(&mut by)? }
             }
+            Asked::Forget(node) => {
+                body(&mut by)?;
+                Content::Forget { node }
+            }
         };
         let (waiting, tries, event, nodes) = (Waiting::Plan, 0, String::new(), Vec::new());
         Ok(Self { what, by, within, waiting, tries, event, nodes })
     }
 
-    pub(super) fn kind(&self) -> &TypeName {
+    /// Returns the name of what it is about, for the log.
+    pub(super) fn subject(&self) -> &str {
         match &self.what {
-            Content::Define { record, .. } => &record.name,
-            Content::Configure { kind, .. } | Content::Move { kind, .. } => kind,
+            Content::Define { record, .. } => record.name.as_str(),
+            Content::Configure { kind, .. } | Content::Move { kind, .. } => kind.as_str(),
+            Content::Forget { node } => node.as_str(),
         }
     }
 
@@ -133,6 +142,7 @@ impl Change {
             Content::Move { verb: Verb::Start, .. } => "start",
             Content::Move { verb: Verb::Stop, .. } => "stop",
             Content::Move { verb: Verb::Restart, .. } => "restart",
+            Content::Forget { .. } => "forget",
         }
     }
 
@@ -161,6 +171,7 @@ impl Change {
             Content::Define { record, is_check } => plan_define(record, *is_check, all),
             Content::Configure { kind, parameters } => plan_configure(kind, parameters, all),
             Content::Move { .. } => self.plan_move(all),
+            Content::Forget { node } => plan_forget(node, all),
         };
         match plan {
             Err(answer) => Step::Answer(answer),
@@ -177,6 +188,9 @@ impl Change {
         let Content::Move { verb, kind, node, given } = &self.what else {
             return Err(refuse(503, "not about instances"));
         };
+        if builtin::is_builtin(kind) {
+            return Err(builtin::on_move(all, *verb, kind, node.as_ref()));
+        }
         if all.kind(kind).is_none() {
             return Err(refuse(404, &unknown(kind)));
         }
@@ -190,7 +204,8 @@ impl Change {
                 .collect();
         }
         if let Some(node) = node {
-            if *verb == Verb::Start && !nodes.contains(node) {
+            let is_known = nodes.contains(node) || all.nodes.contains_key(node);
+            if !is_known || *verb == Verb::Start && !nodes.contains(node) {
                 let why = format!("{node} is not known, or not in the place of {kind}");
                 return Err(refuse(404, &why));
             }
@@ -206,8 +221,8 @@ impl Change {
         }
         let is_goal = node.is_some() || all.goals.get(kind).is_some_and(|goal| goal.run);
         let serials: BTreeMap<Box<str>, u64> =
-            self.rows(all).map(|(node, row)| (node.as_str().into(), row.serial())).collect();
-        let runs_all = self.rows(all).filter(|(_, row)| row.runs()).count() == self.nodes.len();
+            self.rows(all).map(|(_, node, row)| (node.as_str().into(), row.serial())).collect();
+        let runs_all = self.rows(all).filter(|(.., row)| row.runs()).count() == self.nodes.len();
         if *verb == Verb::Start && is_goal && runs_all && given.is_empty() {
             return Err(self.done(all, true));
         }
@@ -219,9 +234,18 @@ impl Change {
 
     // ---- answers ----------------------------------------------------------------------------------
 
-    fn rows<'a>(&'a self, all: &'a Snapshot) -> impl Iterator<Item = (&'a NodeName, &'a Row)> {
-        let of =
-            |node: &'a NodeName| Some((node, all.rows.get(&(self.kind().clone(), node.clone()))?));
+    fn rows<'a>(
+        &'a self,
+        all: &'a Snapshot,
+    ) -> impl Iterator<Item = (&'a TypeName, &'a NodeName, &'a Row)> {
+        let kind = match &self.what {
+            Content::Move { kind, .. } => Some(kind),
+            Content::Define { .. } | Content::Configure { .. } | Content::Forget { .. } => None,
+        };
+        let of = move |node: &'a NodeName| {
+            let kind = kind?;
+            Some((kind, node, all.rows.get(&(kind.clone(), node.clone()))?))
+        };
         self.nodes.iter().filter_map(of)
     }
 
@@ -237,21 +261,35 @@ impl Change {
         let is_start = *verb != Verb::Stop;
         // A node that is down does nothing, so nobody waits for it.
         let living: Vec<&NodeName> = self.nodes.iter().filter(|node| all.is_up(node)).collect();
-        let done = self.rows(all).filter(|(node, row)| {
+        if living.is_empty() && !self.nodes.is_empty() {
+            let is_done = |row: &Row| if is_start { row.runs() } else { row.is_stopped() };
+            let done = self.rows(all).filter(|(.., row)| is_done(row)).count();
+            let text = r#"{"state":"waits for nodes that are down"}"#;
+            let is_over = done == self.nodes.len();
+            return Step::Answer(if is_over {
+                self.done(all, false)
+            } else {
+                Answer::new(202, text)
+            });
+        }
+        let done = self.rows(all).filter(|(_, node, row)| {
             let is_done = if is_start { row.runs() || row.has_failed() } else { row.is_stopped() };
             living.contains(node) && is_done
         });
-        if done.count() >= living.len() {
+        if done.count() >= living.len() || mutant(Mutant::AnsweredEarly) {
             return Step::Answer(self.done(all, false));
         }
-        Step::Wait(url::tree(keys::INSTANCES), all.index)
+        // A stop is over once its job is, which ends after the last change of the instance.
+        let rests = |row: &Row| row.state() == State::Absent;
+        let is_at_rest = !is_start && self.rows(all).all(|(.., row)| rests(row));
+        let tree = if is_at_rest { keys::JOBS } else { keys::INSTANCES };
+        Step::Wait(url::tree(tree), all.index)
     }
 
     fn done(&self, all: &Snapshot, already: bool) -> Answer {
-        let kind = self.kind();
         let instances: Vec<_> =
-            self.rows(all).map(|(node, row)| view::instance(all, kind, node, row)).collect();
-        let has_failed = self.rows(all).any(|(_, row)| row.has_failed());
+            self.rows(all).map(|(kind, node, row)| view::instance(all, kind, node, row)).collect();
+        let has_failed = self.rows(all).any(|(.., row)| row.has_failed());
         let is_stop = matches!(&self.what, Content::Move { verb: Verb::Stop, .. });
         let status = if has_failed && !is_stop { 409 } else { 200 };
         let body = format!("{}", json!({ "already": already, "instances": instances }));
@@ -266,6 +304,9 @@ fn plan_define(
     all: &Snapshot,
 ) -> Result<(Vec<Op>, What), Answer> {
     let kind = &record.name;
+    if builtin::is_builtin(kind) {
+        return Err(refuse(409, "the name is that of a service that is part of hax"));
+    }
     let old = all.types.get(kind);
     if old.is_some_and(|old| old.record.is_none()) {
         return Err(refuse(409, "a later version of hax has defined the type"));
@@ -294,6 +335,25 @@ fn plan_define(
     let config = all.configs.get(kind).filter(|config| config.index > 0);
     ops.extend(config.map(|of| Op::check_index(&format!("{}{kind}", keys::CONFIGS), of.index)));
     Ok((ops, What::Defined { record: Box::new(record.clone()), stored }))
+}
+
+/// Plans to delete the records of a node. Its lease is checked: a node that has come back meanwhile is kept.
+fn plan_forget(node: &NodeName, all: &Snapshot) -> Result<(Vec<Op>, What), Answer> {
+    let of = all.nodes.get(node).ok_or_else(|| refuse(404, &format!("{node} is not known")))?;
+    if of.is_up {
+        let why =
+            format!("{node} is up; only a node that is down and does not return is forgotten");
+        return Err(refuse(409, &why));
+    }
+    let mut ops = Vec::new();
+    if of.lease_index > 0 {
+        ops.push(Op::check_index(&keys::lease(node), of.lease_index));
+    }
+    let trees =
+        [keys::INSTANCES, keys::JOBS, keys::NAMES, keys::NODES].map(|of| format!("{of}{node}/"));
+    ops.extend(trees.iter().map(|tree| Op::delete_tree(tree)));
+    ops.push(Op::delete(&format!("{}{node}", keys::SUPERVISION)));
+    Ok((ops, What::Forgotten { node: node.clone() }))
 }
 
 /// Some node, for a trial of the parameters.

@@ -1,5 +1,6 @@
 //! The graph of services: nodes, types, instances, names and schemas, and how they belong together.
 
+use alloc::borrow::ToOwned as _;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -7,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
+use super::builtin;
 use super::snapshot::Snapshot;
 use super::view;
 
@@ -57,6 +59,7 @@ impl Graph {
             graph.edge(format!("name:{node}/{name}"), format!("node:{node}"), "on");
         }
         graph.instances(all);
+        graph.builtin(all);
         graph
     }
 
@@ -84,6 +87,21 @@ impl Graph {
             for ((_, name), _) in held {
                 self.edge(id.clone(), format!("name:{node}/{name}"), "holds");
             }
+        }
+    }
+
+    /// Adds the services that are part of hax.
+    fn builtin(&mut self, all: &Snapshot) {
+        for one in builtin::instances(all, None, None) {
+            let word = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+            let (id, kind) = (format!("instance:{}", word("instance")), word("type"));
+            self.vertex(format!("type:{kind}"), "type", json!({ "runner": "builtin" }));
+            self.edge(id.clone(), format!("type:{kind}"), "is");
+            self.edge(id.clone(), format!("node:{}", word("node")), "on");
+            self.vertex(id, "instance", one);
+        }
+        for (from, to) in builtin::watches(all) {
+            self.edge(format!("instance:{from}"), format!("instance:{to}"), "watches");
         }
     }
 

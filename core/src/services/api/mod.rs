@@ -5,6 +5,7 @@
 //! was asked, or have failed, or the time is over. Changing requests need a trusted sender, and may be
 //! repeated.
 
+mod builtin;
 mod change;
 mod context;
 mod graph;
@@ -28,13 +29,14 @@ use crate::base::id::{CallId, HttpId};
 use crate::base::time::{Next, Now};
 use crate::consul::port::{self as consul, Reply};
 use crate::http::answer::Answer;
-use crate::http::port::{Request, Response};
+use crate::http::port::{Request, Response, Trust};
 use crate::http::stream::Closed;
 use crate::machine::{Kept, Limits, Output};
 use crate::store::{txn, watch};
 use change::{Change, Waiting};
 use context::{ApiKinds, Call, Cx, Timer};
 use graph::Graph;
+pub use route::has_path;
 use route::{Query, Route};
 use snapshot::Snapshot;
 use stream::Streams;
@@ -188,9 +190,8 @@ impl State {
         let pending = match route {
             Route::Stream => return self.streams.begin(cx, request.id),
             Route::Query(query) => Pending::Query(query),
-            Route::Change(_) if !request.trusted => {
-                let why =
-                    "a changing request needs a token, a client certificate or the local socket";
+            Route::Change(_) if request.trust < Trust::Authorized => {
+                let why = "a changing request needs the token (--http-token-file) or the local socket (--http-socket)";
                 return self.answer(cx, request.id, refuse(403, why));
             }
             Route::Change(asked) => match Change::new(asked, request) {
@@ -223,6 +224,11 @@ impl State {
             Call::Watch => self.streams.on_watched(cx, answer),
             Call::Read(id) => match (self.pending.get(&id), Snapshot::of(answer)) {
                 (None, _) => {}
+                (Some(Pending::Change(change)), None) if change.waiting != Waiting::Plan => {
+                    let why =
+                        "the request is written; Consul does not answer what has become of it";
+                    self.answer(cx, id, refuse(504, why));
+                }
                 (Some(_), None) => {
                     let why = "Consul does not answer; nothing was changed";
                     self.answer(cx, id, refuse(503, why));
@@ -247,23 +253,35 @@ impl State {
         let missing = || refuse(404, "there is no such type, or no such instance of it");
         let answer = match query {
             Query::Types => {
-                let types: Vec<_> =
-                    all.types.keys().filter_map(|kind| view::kind(all, kind)).collect();
+                let types = all.types.keys().filter_map(|kind| view::kind(all, kind));
+                let types: Vec<_> = builtin::types(all).into_iter().chain(types).collect();
                 Answer::new(200, format!("{}", json!(types)))
+            }
+            Query::Type(kind) if builtin::is_builtin(kind) => {
+                Answer::new(200, format!("{}", builtin::kind(all, kind)))
             }
             Query::Type(kind) => view::kind(all, kind)
                 .map_or_else(missing, |kind| Answer::new(200, format!("{kind}"))),
             Query::Instances(None, _) => {
-                Answer::new(200, format!("{}", json!(view::instances(all, None, None))))
+                let mut found = builtin::instances(all, None, None);
+                found.extend(view::instances(all, None, None));
+                Answer::new(200, format!("{}", json!(found)))
             }
             Query::Instances(Some(kind), node) => {
-                let found = view::instances(all, Some(kind), node.as_ref());
+                let mut found = builtin::instances(all, Some(kind), node.as_ref());
+                found.extend(view::instances(all, Some(kind), node.as_ref()));
+                let is_known = builtin::is_builtin(kind) || all.kind(kind).is_some();
                 match (node, found.first()) {
-                    _ if all.kind(kind).is_none() && found.is_empty() => missing(),
+                    _ if !is_known && found.is_empty() => missing(),
                     (None, _) => Answer::new(200, format!("{}", json!(found))),
                     (Some(_), Some(one)) => Answer::new(200, format!("{one}")),
                     (Some(_), None) => missing(),
                 }
+            }
+            Query::Why(kind, node) if builtin::is_builtin(kind) => {
+                let nodes = all.nodes.keys().filter(|on| node.as_ref().is_none_or(|of| of == *on));
+                let why = nodes.map(|on| json!({ "node": on, "why": builtin::why(all, kind, on) }));
+                Answer::new(200, format!("{}", json!(why.collect::<Vec<_>>())))
             }
             Query::Why(kind, _) if all.kind(kind).is_none() => missing(),
             Query::Why(kind, node) => {
@@ -329,8 +347,8 @@ impl State {
                 let entries = results.iter().filter_map(|result| result.kv.as_ref());
                 let index = entries.map(|entry| entry.modify_index).max().unwrap_or(0);
                 change.waiting = Waiting::Written;
-                let (what, kind) = (change.word(), change.kind().clone());
-                cx.emit(Fact::Asked { what, kind, by: change.by() });
+                let (what, of) = (change.word(), change.subject().into());
+                cx.emit(Fact::Asked { what, of, by: change.by() });
                 let target = change.event_target();
                 watch::send(cx, Call::Worked(id), &target, index, change.within);
             }

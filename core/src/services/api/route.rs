@@ -6,6 +6,7 @@ use super::refuse;
 use crate::http::answer::Answer;
 use crate::http::port::Request;
 use crate::http::router;
+use crate::services::health::STATUS_PATH;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::record::Verb;
 
@@ -37,6 +38,8 @@ pub(super) enum Asked {
     Configure(TypeName),
     /// Starts, stops or restarts instances.
     Move(Verb, TypeName, Option<NodeName>),
+    /// Deletes all records of a node that does not return.
+    Forget(NodeName),
 }
 
 impl Route {
@@ -59,6 +62,14 @@ impl Route {
             Self::Change(_) | Self::Query(_) | Self::Stream => Ok(route),
         }
     }
+}
+
+/// Returns whether a path is of services. The bridge has other paths below `/v1/`.
+#[must_use]
+pub fn has_path(path: &str) -> bool {
+    let first = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
+    matches!(first, Some("types" | "services" | "graph" | "nodes"))
+        || matches!(path, "/v1/events/stream" | STATUS_PATH)
 }
 
 /// Returns up to three segments of a path below `/v1/`, and whether these are all.
@@ -93,6 +104,7 @@ fn route(segments: [&str; 4], target: &str, is_post: bool) -> Option<Result<Rout
             Ok(Route::Query(Query::Graph { dot }))
         }
         ["events", "stream", "", ""] => Ok(Route::Stream),
+        ["nodes", on, "forget", ""] => node(on).map(|node| Route::Change(Asked::Forget(node))),
         ["services", "", "", ""] => Ok(Route::Query(Query::Instances(None, None))),
         ["services", of, "", ""] => {
             kind(of).map(|kind| Route::Query(Query::Instances(Some(kind), None)))

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::consul::json::KvEntry;
@@ -20,10 +21,11 @@ use crate::services::model::record::{
 };
 use crate::services::model::schema::SchemaRecord;
 use crate::services::model::stored;
+use crate::services::model::supervision::Supervision;
 use crate::store::txn;
 
 /// The prefixes of all records.
-const PREFIXES: [&str; 10] = [
+const PREFIXES: [&str; 11] = [
     keys::TYPES,
     keys::SCHEMAS,
     keys::CONFIGS,
@@ -32,6 +34,7 @@ const PREFIXES: [&str; 10] = [
     keys::JOBS,
     keys::NAMES,
     keys::NODES,
+    keys::SUPERVISION,
     keys::EVENTS,
     keys::COORD,
 ];
@@ -89,6 +92,8 @@ impl Row {
 pub(super) struct Node {
     pub(super) is_up: bool,
     pub(super) labels: Labels,
+    /// The index of its lease's key.
+    pub(super) lease_index: u64,
 }
 
 /// All records.
@@ -107,6 +112,16 @@ pub(super) struct Snapshot {
     pub(super) index: u64,
     /// Whether there is a coordinator.
     pub(super) is_coordinated: bool,
+    /// The node of the coordinator.
+    pub(super) coordinator: Option<NodeName>,
+    /// What each supervisor watches.
+    pub(super) supervision: BTreeMap<NodeName, Supervision>,
+}
+
+/// The value of the coordinator's lease.
+#[derive(Deserialize)]
+struct Holder {
+    holder: NodeName,
 }
 
 fn read<T: DeserializeOwned>(entry: &KvEntry<'_>) -> Option<T> {
@@ -155,7 +170,9 @@ impl Snapshot {
         } else if let Some((node, rest)) = keys::parse_node(key) {
             let node = self.nodes.entry(node).or_default();
             match rest {
-                "lease" => node.is_up = is_held,
+                "lease" => {
+                    (node.is_up, node.lease_index) = (is_held, entry.modify_index);
+                }
                 _ => {
                     node.labels =
                         read(entry).map(|record: NodeRecord| record.labels).unwrap_or_default()
@@ -170,6 +187,10 @@ impl Snapshot {
             self.event_keys.insert(key.into());
         } else if key == keys::COORD {
             self.is_coordinated = is_held;
+            let holder = entry.bytes().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            self.coordinator = holder.filter(|_| is_held).map(|Holder { holder }| holder);
+        } else if let Some(node) = key.strip_prefix(keys::SUPERVISION).and_then(NodeName::new) {
+            self.supervision.extend(read(entry).map(|set| (node, set)));
         }
     }
 

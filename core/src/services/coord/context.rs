@@ -50,6 +50,8 @@ pub(super) enum Timer {
     Nodes,
     /// The first deadline of a job.
     Due,
+    /// Stands again after records of a later version of hax were found.
+    Stand,
     /// Ends the wait of a stop for Consul.
     Leave,
 }
@@ -62,6 +64,7 @@ impl Named for Timer {
             Self::Events => "coordinator-events",
             Self::Nodes => "coordinator-nodes",
             Self::Due => "coordinator-due",
+            Self::Stand => "coordinator-stand",
             Self::Leave => "coordinator-leave",
         }
     }

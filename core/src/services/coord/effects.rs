@@ -13,13 +13,15 @@ use super::State;
 use super::context::{Call, Cx, Timer};
 use super::fact::Fact;
 use super::graph::RecordKey;
+use crate::base::mutant::{Mutant, mutant};
 use crate::consul::json::OpResult;
 use crate::consul::op::Op;
 use crate::consul::port::Answer;
+use crate::services::model::keys;
 use crate::store::txn::{self, Limits, Outcome};
 
 /// The delay after a conflict, before the records are read again.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 /// The result of one rule.
 #[derive(Debug)]
@@ -38,7 +40,8 @@ pub(super) struct Committing {
     /// The records, and whether they are deleted.
     records: BTreeMap<RecordKey, bool>,
     facts: Vec<Fact>,
-    events: usize,
+    /// The keys of the events.
+    events: Vec<Box<str>>,
     ops: usize,
 }
 
@@ -49,6 +52,7 @@ impl State {
             return;
         }
         let Some(guard) = self.lease.guard() else { return };
+        let guard = if mutant(Mutant::Unguarded) { Op::get_tree(keys::COORD) } else { guard };
         let (mut sent, mut ops) = (Committing::default(), Vec::from([guard]));
         let mut size = ops[0].len();
         while let Some(entry) = self.entries.front_mut() {
@@ -74,9 +78,9 @@ impl State {
             }
             let Some(entry) = self.entries.pop_front() else { break };
             sent.facts.extend(entry.facts);
-            if let Some(key) = entry.event {
+            if let Some(key) = entry.event.filter(|_| !mutant(Mutant::EventKept)) {
                 ops.push(Op::delete(&key));
-                sent.events += 1;
+                sent.events.push(key);
             }
         }
         self.send(cx, sent, &ops);
@@ -118,7 +122,8 @@ impl State {
             self.graph.on_written(record, index);
         }
         sent.facts.into_iter().for_each(|fact| cx.emit(fact));
-        cx.emit(Fact::Committed { events: sent.events, ops: sent.ops });
+        cx.emit(Fact::Committed { events: sent.events.len(), ops: sent.ops });
+        self.deleted.extend(sent.events);
     }
 
     /// The memory may not be that of Consul: everything is read again.

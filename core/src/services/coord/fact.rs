@@ -5,12 +5,13 @@ use alloc::boxed::Box;
 use crate::services::model::name::{NodeName, TypeName};
 
 crate::facts! {
+    "coordinator";
     /// This node's coordinator has become the recovery coordinator.
     Info Leads { term: u64 } "coordinates in term {term}";
     /// This node's coordinator is no longer the recovery coordinator.
     Warn Yields { why: Box<str> } "coordinates no more: {why}";
     /// All records have been read.
-    Info Listed { types: usize, instances: usize, events: usize }
+    Debug Listed { types: usize, instances: usize, events: usize }
         "has read {types} types, {instances} instances and {events} events";
     /// A transaction with the effects of events is committed.
     Debug Committed { events: usize, ops: usize } "{events} events are worked, with {ops} operations";
@@ -34,6 +35,8 @@ crate::facts! {
     Info NodeUp { node: NodeName } "{node} is up";
     /// A node has gone.
     Warn NodeDown { node: NodeName } "{node} is down: its session has ended";
+    /// A node that does not return is forgotten, with all its records.
+    Info NodeForgotten { node: NodeName } "{node} is forgotten";
     /// A request could not be carried out.
     Warn CannotDo { kind: TypeName, why: Box<str> } "{kind}: {why}";
     /// A record cannot be used.

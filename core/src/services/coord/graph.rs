@@ -15,8 +15,9 @@ use crate::services::model::kind::TypeRecord;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::parameters::Given;
 use crate::services::model::place::Labels;
-use crate::services::model::record::{Goal, Job, Observed, State, Want, Wanted};
+use crate::services::model::record::{Event, Goal, Job, Observed, State, Want, Wanted, What};
 use crate::services::model::stored;
+use crate::services::model::supervision::Supervision;
 
 /// The place of an instance: a node and a type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +67,15 @@ impl Row {
         is_up && self.is_wanted() && self.observed.serial >= self.serial()
     }
 
-    /// Returns whether no process of it lives.
+    /// Returns the job, and its deadline unless that is over.
+    pub(super) fn known_job(&self) -> Option<(&Job, Option<Instant>)> {
+        Some((self.job.value.as_ref()?, self.due))
+    }
+
+    /// Returns whether no process of it lives, and none is about to: its node has worked the last wanted start.
     pub(super) fn is_down(&self) -> bool {
-        let is_over = matches!(self.observed.state, State::Absent | State::Failed);
+        let is_over = matches!(self.observed.state, State::Absent | State::Failed)
+            && self.observed.serial >= self.serial();
         let class = self.observed.reason.as_ref().map(|reason| reason.class);
         is_over && self.observed.pid.is_none() && class != Some(Class::NotStopped)
     }
@@ -87,6 +94,7 @@ pub(super) enum RecordKey {
     Goal(TypeName),
     Wanted(Placement),
     Job(Placement),
+    Supervision(NodeName),
 }
 
 impl RecordKey {
@@ -96,6 +104,7 @@ impl RecordKey {
             Self::Goal(kind) => alloc::format!("{}{kind}", keys::GOALS),
             Self::Wanted(Placement { node, kind }) => keys::instance(node, kind, Side::Wanted),
             Self::Job(Placement { node, kind }) => keys::job(node, kind),
+            Self::Supervision(node) => alloc::format!("{}{node}", keys::SUPERVISION),
         }
         .into()
     }
@@ -109,6 +118,7 @@ pub(super) struct Graph {
     pub(super) nodes: BTreeMap<NodeName, NodeView>,
     pub(super) goals: BTreeMap<TypeName, Tracked<Goal>>,
     pub(super) rows: BTreeMap<Placement, Row>,
+    pub(super) supervision: BTreeMap<NodeName, Tracked<Supervision>>,
     dues: BTreeSet<(Instant, Placement)>,
     /// The records that were changed since the last look.
     changed: Vec<RecordKey>,
@@ -131,6 +141,23 @@ impl Graph {
     pub(super) fn set_wanted(&mut self, placement: &Placement, wanted: Wanted) {
         self.row(placement).wanted.value = Some(wanted);
         self.changed.push(RecordKey::Wanted(placement.clone()));
+    }
+
+    /// Drops all that is known of a node. Its records are deleted already.
+    pub(super) fn forget(&mut self, node: &NodeName) {
+        self.rows.retain(|placement, _| placement.node != *node);
+        self.dues.retain(|(_, placement)| placement.node != *node);
+        self.nodes.remove(node);
+        self.supervision.remove(node);
+    }
+
+    /// Sets what a node's supervisor watches, or removes it.
+    pub(super) fn set_supervision(&mut self, node: &NodeName, set: Option<Supervision>) {
+        let record = self.supervision.entry(node.clone()).or_default();
+        if record.value != set {
+            record.value = set;
+            self.changed.push(RecordKey::Supervision(node.clone()));
+        }
     }
 
     /// Sets or ends the job of an instance, with the deadline of its phase.
@@ -190,6 +217,7 @@ impl Graph {
                 of(&key, self.rows.get(placement).map(|row| &row.wanted))
             }
             RecordKey::Job(placement) => of(&key, self.rows.get(placement).map(|row| &row.job)),
+            RecordKey::Supervision(node) => of(&key, self.supervision.get(node)),
         }
     }
 
@@ -201,6 +229,9 @@ impl Graph {
             }
             RecordKey::Wanted(placement) => self.row(placement).wanted.index = index,
             RecordKey::Job(placement) => self.row(placement).job.index = index,
+            RecordKey::Supervision(node) => {
+                self.supervision.entry(node.clone()).or_default().index = index;
+            }
         }
     }
 
@@ -212,6 +243,18 @@ impl Graph {
         let nodes =
             self.nodes.iter().filter(|(name, node)| of.place.has(name.as_str(), &node.labels));
         nodes.map(|(node, _)| Placement { node: node.clone(), kind: kind.clone() }).collect()
+    }
+
+    /// Returns whether an event asks for an instance on a node that is not known as a place of its type.
+    pub(super) fn lacks_place_of(&self, event: &Event) -> bool {
+        let What::Asked(ask) = &event.what else { return false };
+        ask.node.as_ref().is_some_and(|node| !self.is_place(node, &ask.kind))
+    }
+
+    /// Returns whether a node is known, and is a place of a type.
+    pub(super) fn is_place(&self, node: &NodeName, kind: &TypeName) -> bool {
+        let of = self.types.get(kind).zip(self.nodes.get(node));
+        of.is_some_and(|(of, view)| of.place.has(node.as_str(), &view.labels))
     }
 
     /// Returns all instances of a type.

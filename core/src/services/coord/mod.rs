@@ -70,10 +70,20 @@ struct State {
     /// Whether the memory is that of Consul, with the effects that are not committed yet.
     is_listed: bool,
     is_listing: bool,
+    /// Whether the read in flight may be from before something that makes it worthless.
+    lists_again: bool,
+    /// Whether a record cannot be used.
+    has_unreadable: bool,
+    /// Whether a node has not done what is wanted. The records may have gone back with a restored snapshot.
+    is_overdue: bool,
     /// The events that are not worked yet, in order of their commits.
     pending: BTreeMap<(u64, Box<str>), Event>,
     /// The keys of events that are pending or worked.
     known: BTreeSet<Box<str>>,
+    /// The keys of pending events that came after all records were read.
+    later: BTreeSet<Box<str>>,
+    /// The keys of events that were deleted since the last answer of the watch.
+    deleted: BTreeSet<Box<str>>,
     events_index: u64,
     /// The highest index of a commit of this coordinator.
     committed_index: u64,
@@ -87,7 +97,8 @@ struct State {
 enum Phase {
     New,
     Standing,
-    /// A later version of hax has written records, so it has to coordinate.
+    /// A later version of hax has written records, so it has to coordinate. It may be gone later, and its
+    /// records may have been replaced.
     Outdated,
     Leaving,
     Over,
@@ -112,8 +123,13 @@ impl Coordinator {
             graph: Graph::default(),
             is_listed: false,
             is_listing: false,
+            lists_again: false,
+            has_unreadable: false,
+            is_overdue: false,
             pending: BTreeMap::new(),
             known: BTreeSet::new(),
+            later: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             events_index: 0,
             committed_index: 0,
             entries: VecDeque::new(),
@@ -165,6 +181,7 @@ impl Coordinator {
             state.drop_all(&mut cx);
             state.lease.resign(&mut cx);
             state.phase = Phase::Leaving;
+            cx.disarm(Timer::Stand);
             cx.arm(Timer::Leave, LEAVE);
         }
     }
@@ -199,6 +216,10 @@ impl State {
             Timer::Events => self.events.send(cx, Call::Events, WATCH),
             Timer::Nodes => self.nodes.send(cx, Call::Nodes, WATCH),
             Timer::Due => {}
+            Timer::Stand => {
+                self.phase = Phase::Standing;
+                self.lease.stand(cx);
+            }
             Timer::Leave => self.phase = Phase::Over,
         }
     }
@@ -220,7 +241,7 @@ impl State {
 
     /// Forgets everything: the next coordinator reads it.
     fn drop_all(&mut self, cx: &mut Cx<'_>) {
-        (self.is_listed, self.is_listing) = (false, false);
+        (self.is_listed, self.is_listing, self.lists_again) = (false, false, false);
         let own = [Call::List, Call::Events, Call::Nodes, Call::Commit];
         cx.cancel_where(|call| own.contains(&call));
         self.events.cancelled();
@@ -231,6 +252,8 @@ impl State {
         self.graph = Graph::default();
         self.pending.clear();
         self.known.clear();
+        self.later.clear();
+        self.deleted.clear();
         self.entries.clear();
         self.committing = None;
     }
@@ -242,6 +265,10 @@ impl State {
         }
         for _ in 0..EVENTS_MAX {
             let Some(((_, key), event)) = self.pending.pop_first() else { break };
+            if self.later.remove(&key) && self.graph.lacks_place_of(&event) {
+                // The nodes come with another watch than the events, so their copy may be older than the event.
+                return self.doubt(cx);
+            }
             self.rule(cx, Some(key), |cx| rules::on_event(cx, &event));
         }
         while let Some(placement) = self.graph.next_due(cx.now().mono) {
@@ -252,6 +279,10 @@ impl State {
             None => cx.disarm(Timer::Due),
         }
         self.commit(cx);
+        if self.is_overdue && self.committing.is_none() && self.entries.is_empty() {
+            self.is_overdue = false;
+            self.doubt(cx);
+        }
     }
 
     /// Runs a rule and keeps its effects until they are committed.
@@ -263,6 +294,7 @@ impl State {
     ) {
         let mut facts = Vec::new();
         rule(&mut RuleCx { graph: &mut self.graph, now: cx.now(), facts: &mut facts });
+        self.is_overdue |= facts.iter().any(|fact| matches!(fact, Fact::Overdue { .. }));
         let records = self.graph.take_changed();
         if event.is_some() || !records.is_empty() {
             self.entries.push_back(Entry { event, records, facts });
@@ -277,7 +309,7 @@ impl State {
             What::Changed { kind, .. } => {
                 Some(Placement { node: event.node.clone(), kind: kind.clone() })
             }
-            What::Asked(_) | What::Defined { .. } => None,
+            What::Asked(_) | What::Defined { .. } | What::Forgotten { .. } => None,
         };
         self.pending.values().filter_map(placement).collect()
     }

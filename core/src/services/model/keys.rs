@@ -12,6 +12,7 @@
 //! | `ha/name/NODE/NAME` | the node | [`NameRecord`](super::record::NameRecord) |
 //! | `ha/node/NODE/lease` | the node | its lease: it lives while the key is locked |
 //! | `ha/node/NODE/record` | the node | [`NodeRecord`](super::record::NodeRecord) |
+//! | `ha/sup/NODE` | the coordinator | [`Supervision`](super::supervision::Supervision) |
 //! | `ha/ev/NODE/RUN-N` | the node; the coordinator deletes it | [`Event`](super::record::Event) |
 //! | `ha/coord` | coordinators | the lease of the coordinator |
 
@@ -38,11 +39,13 @@ pub const JOBS: &str = "ha/job/";
 pub const NAMES: &str = "ha/name/";
 /// The prefix of nodes.
 pub const NODES: &str = "ha/node/";
+/// The prefix of what supervisors watch.
+pub const SUPERVISION: &str = "ha/sup/";
 /// The prefix of events.
 pub const EVENTS: &str = "ha/ev/";
 
 /// The two keys of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// What the coordinator wants.
     Wanted,

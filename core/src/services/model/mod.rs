@@ -14,6 +14,7 @@ pub mod schema;
 pub mod scripted;
 pub mod span;
 pub mod stored;
+pub mod supervision;
 pub mod template;
 
 /// A list of words, for instance a command line.

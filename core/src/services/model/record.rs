@@ -245,6 +245,11 @@ pub enum What {
         /// Its stored parameters.
         stored: Given,
     },
+    /// A node that is down does not return. The same transaction has deleted its records.
+    Forgotten {
+        /// The node.
+        node: NodeName,
+    },
 }
 
 /// What operators ask for.

@@ -12,10 +12,11 @@ use core::time::Duration;
 
 use super::context::Slot;
 use crate::base::id::ExecId;
+use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::Instant;
 use crate::exec::Status;
 use crate::keeper::answer::{self as keeper, Cause, View};
-use crate::keeper::name::InstanceId;
+use crate::keeper::name::{InstanceId, ServiceName};
 use crate::services::model::class::Class;
 use crate::services::model::launch::Launch;
 use crate::services::model::record::{Observed, Reason, State, Want, Wanted};
@@ -36,14 +37,18 @@ pub(super) struct Instance {
     pub(super) live: Option<Live>,
     /// The index of the wanted record whose stop has failed. It is not tried again for that one.
     pub(super) stop_failed: u64,
-    /// A record of a later version exists, so this hax does nothing.
-    pub(super) is_frozen: bool,
+    /// What is wanted, and what was seen, is a record that cannot be used: it is damaged, or of a later
+    /// version. This hax does nothing then.
+    pub(super) is_wanted_frozen: bool,
+    pub(super) is_observed_frozen: bool,
 }
 
 /// An instance that lives, or is about to.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: InstanceId,
+    /// The service name that it holds.
+    pub(super) name: ServiceName,
     pub(super) serial: u64,
     pub(super) stage: Stage,
     pub(super) launch: Option<Box<Launch>>,
@@ -82,7 +87,7 @@ pub(super) enum Step {
     Begin(u64),
     /// The living instance is to be stopped.
     End,
-    /// Nothing lives, and nothing is to live.
+    /// Nothing lives, and nothing is to live: the coordinator is to know.
     Settle,
 }
 
@@ -97,14 +102,19 @@ impl Instance {
             seen: Observed::default(),
             live: None,
             stop_failed: 0,
-            is_frozen: false,
+            is_wanted_frozen: false,
+            is_observed_frozen: false,
         }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.is_wanted_frozen || self.is_observed_frozen
     }
 
     /// Returns the next step. It depends on what is wanted and what lives alone, so it may be asked for at
     /// any time.
     pub(super) fn step(&self) -> Step {
-        let Some(wanted) = self.wanted.as_ref().filter(|_| !self.is_frozen) else {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| !self.is_frozen()) else {
             // A record that is missing says nothing: it may have been lost with a snapshot.
             return Step::None;
         };
@@ -119,8 +129,16 @@ impl Instance {
                 Step::None
             }
             (Some(_), Want::Running | Want::Stopped | Want::Resting) => Step::End,
-            (None, Want::Running) if self.seen.serial < wanted.serial => Step::Begin(wanted.serial),
+            (None, Want::Running)
+                if self.seen.serial < wanted.serial || mutant(Mutant::StartAgain) =>
+            {
+                Step::Begin(wanted.serial)
+            }
             (None, Want::Stopped) if self.seen.state != State::Absent => Step::Settle,
+            // The start was taken back before it was carried out.
+            (None, Want::Stopped | Want::Resting) if self.seen.serial < wanted.serial => {
+                Step::Settle
+            }
             (None, Want::Running | Want::Stopped | Want::Resting) => Step::None,
         }
     }
@@ -129,7 +147,7 @@ impl Instance {
     pub(super) fn keeps_name(&self) -> bool {
         let is_wanted = self.wanted.as_ref().is_some_and(|wanted| wanted.want == Want::Running);
         let gave_way = matches!(&self.seen.reason, Some(reason) if reason.class == Class::NameHeld);
-        self.live.is_some() || self.is_frozen || (is_wanted && !gave_way)
+        self.live.is_some() || self.is_frozen() || (is_wanted && !gave_way)
     }
 
     /// Returns whether the keeper's instance of this id is the living one.
@@ -139,7 +157,7 @@ impl Instance {
 
     /// Returns whether the observation has to be written.
     pub(super) fn is_dirty(&self) -> bool {
-        !self.is_frozen && !self.seen.says_as(&self.stored)
+        !self.is_frozen() && !self.seen.says_as(&self.stored)
     }
 
     /// Returns whether the coordinator is to be told of the observation.
@@ -152,7 +170,13 @@ impl Instance {
 
     // ---- what is seen -----------------------------------------------------------------------------
 
-    pub(super) fn on_begin(&mut self, id: InstanceId, serial: u64, stage: Stage, boot: &str) {
+    pub(super) fn on_begin(
+        &mut self,
+        (id, name): (InstanceId, ServiceName),
+        serial: u64,
+        stage: Stage,
+        boot: &str,
+    ) {
         let launch = self.wanted.as_ref().map(|wanted| wanted.launch.clone());
         self.seen = Observed {
             state: State::Starting,
@@ -162,13 +186,14 @@ impl Instance {
             boot: boot.into(),
             ..Observed::default()
         };
-        self.live = Some(Live::new(id, serial, stage, launch));
+        self.live = Some(Live::new((id, name), serial, stage, launch));
     }
 
     /// The start was never carried out, so it is carried out again.
     pub(super) fn on_not_begun(&mut self) {
         if let Some(live) = self.live.take() {
             self.seen.serial = live.serial.saturating_sub(1);
+            self.on_settled();
         }
     }
 
@@ -226,6 +251,15 @@ impl Instance {
         false
     }
 
+    /// Nothing lives, and nothing is to live. A start that was taken back counts as worked.
+    pub(super) fn settle(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        self.seen.serial = self.seen.serial.max(wanted.serial);
+        if wanted.want == Want::Stopped {
+            self.on_settled();
+        }
+    }
+
     pub(super) fn on_settled(&mut self) {
         (self.seen.state, self.seen.reason) = (State::Absent, None);
     }
@@ -239,6 +273,7 @@ impl Instance {
 
     /// Takes over an instance that an earlier run of hax has started and that is alive.
     pub(super) fn adopt(&mut self, now: Instant, view: &View, serial: u64, boot: &str) {
+        let serial = if mutant(Mutant::FoundOutdated) { 0 } else { serial };
         let launch = self.wanted.as_ref().filter(|wanted| wanted.serial == serial);
         let launch = launch.map(|wanted| wanted.launch.clone());
         let was_ready = self.seen.instance.as_ref() == Some(&view.instance)
@@ -259,7 +294,8 @@ impl Instance {
             }
         };
         let ready_at = was_ready.then_some(now);
-        let live = Live::new(view.instance.clone(), serial, stage, launch);
+        let id = (view.instance.clone(), view.name.clone());
+        let live = Live::new(id, serial, stage, launch);
         self.live = Some(Live { ready_at, ..live });
     }
 
@@ -273,6 +309,7 @@ impl Instance {
             return false;
         };
         let Some(id) = self.seen.instance.clone() else { return false };
+        let id = (id, launch.name.clone());
         let live = Live::new(id, self.seen.serial, Stage::Up, Some(launch));
         self.live = Some(Live { ready_at: Some(now), ..live });
         true
@@ -301,9 +338,15 @@ impl Instance {
 }
 
 impl Live {
-    fn new(id: InstanceId, serial: u64, stage: Stage, launch: Option<Box<Launch>>) -> Self {
+    fn new(
+        (id, name): (InstanceId, ServiceName),
+        serial: u64,
+        stage: Stage,
+        launch: Option<Box<Launch>>,
+    ) -> Self {
         let (said, output) = ("".into(), ActionOutput::default());
-        Self { id, serial, stage, launch, ready_at: None, probe: None, said, action: None, output }
+        let (ready_at, probe, action) = (None, None, None);
+        Self { id, name, serial, stage, launch, ready_at, probe, said, action, output }
     }
 
     /// Returns the delay of the next probe: of the readiness, or of the regular check.

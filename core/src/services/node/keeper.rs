@@ -8,6 +8,7 @@ use super::State;
 use super::context::{Cx, Timer};
 use super::instance::{Instance, Live, Stage, Step};
 use super::names::Demand;
+use crate::base::mutant::{Mutant, mutant};
 use crate::keeper::answer::{self, Answer, Code, View};
 use crate::keeper::name::InstanceId;
 use crate::keeper::port::{Command, Event, Unanswered};
@@ -30,6 +31,15 @@ pub(super) enum Asked {
 /// Returns whether an instance has ended.
 fn is_over(view: &View) -> bool {
     view.state == answer::State::Ended
+}
+
+/// Compares an observation with what lives, where the keeper lists no such instance: a scripted one may live.
+pub(super) fn find_unlisted(cx: &mut Cx<'_>, row: &mut Instance, boot: &str) {
+    if row.adopt_scripted(cx.now().mono, boot) {
+        cx.arm(Timer::Probe(row.slot), core::time::Duration::ZERO);
+    } else {
+        row.on_missing(boot);
+    }
 }
 
 impl State {
@@ -65,6 +75,7 @@ impl State {
             answer::Event::Started(view) => {
                 if let Some(kind) = self.kind_of(&view.instance) {
                     self.on_started(cx, &kind, &view);
+                    self.end_stray(cx, &kind, &view.instance);
                 }
             }
             answer::Event::Exited(view) => self.on_exited(cx, &view),
@@ -94,6 +105,8 @@ impl State {
         let Some(keeper) = &self.keeper else { return };
         let boot = keeper.boot.clone();
         let listed = core::mem::take(&mut self.listed);
+        self.strangers.clear();
+        self.found.clear();
         for view in listed.iter().filter(|view| !is_over(view)) {
             self.adopt(cx, view, &boot);
         }
@@ -104,24 +117,23 @@ impl State {
         }
         let lives =
             |id: &InstanceId| listed.iter().any(|view| view.instance == *id && !is_over(view));
-        let now = cx.now().mono;
+        let asked = &self.asked;
+        let is_asked = |id: &InstanceId| {
+            asked.values().any(|asked| matches!(asked, Asked::Start(_, of) if of == id))
+        };
         for row in self.instances.values_mut() {
             let scripted =
                 |live: &Live| live.launch.as_ref().is_some_and(|of| of.scripted.is_some());
             match &row.live {
                 Some(live) if lives(&live.id) || scripted(live) => {}
+                // The request has reached the keeper after it had made its list.
+                Some(live) if is_asked(&live.id) => {}
                 // The keeper was asked, and does not know of it.
                 Some(live) if matches!(live.stage, Stage::Naming | Stage::Asked) => {
                     row.on_not_begun()
                 }
                 Some(_) => row.on_missing(&boot),
-                None => {
-                    if row.adopt_scripted(now, &boot) {
-                        cx.arm(Timer::Probe(row.slot), core::time::Duration::ZERO);
-                    } else {
-                        row.on_missing(&boot);
-                    }
-                }
+                None => find_unlisted(cx, row, &boot),
             }
         }
         let is_now = |record: &NameRecord| *record.boot == *boot;
@@ -129,12 +141,12 @@ impl State {
         self.is_reconciled = true;
     }
 
-    fn adopt(&mut self, cx: &mut Cx<'_>, view: &View, boot: &str) {
+    pub(super) fn adopt(&mut self, cx: &mut Cx<'_>, view: &View, boot: &str) {
         let id = &view.instance;
         let Some((kind, serial)) =
             parts_of(id).filter(|(kind, _)| self.instances.contains_key(kind))
         else {
-            return cx.emit(Fact::Stranger { instance: id.clone() });
+            return self.leave_alone(cx, view);
         };
         let now = cx.now().mono;
         let row = self.row(&kind);
@@ -178,6 +190,7 @@ impl State {
 
     /// Begins the next step of each instance.
     pub(super) fn drive(&mut self, cx: &mut Cx<'_>) {
+        self.adopt_strangers(cx);
         let steps = self.instances.iter().map(|(kind, row)| (kind, row.step()));
         let steps: Vec<(TypeName, Step)> = steps
             .filter(|(_, step)| *step != Step::None)
@@ -187,22 +200,36 @@ impl State {
         for (kind, step) in &steps {
             match step {
                 Step::End => self.end(cx, kind),
-                Step::Settle => self.row(kind).on_settled(),
+                Step::Settle => self.row(kind).settle(),
                 Step::None | Step::Begin(_) => {}
             }
         }
+        self.keep_names();
         let instances = &self.instances;
         self.names.free_where(|name, record| {
             instances.get(&record.kind).is_some_and(|row| {
-                let launch = row.live.as_ref().and_then(|live| live.launch.as_ref());
-                let wanted = row.wanted.as_ref().map(|wanted| &wanted.launch);
-                let has = launch.or(wanted).is_none_or(|launch| launch.name == *name);
-                has && row.keeps_name()
+                let held = row.live.as_ref().map(|live| &live.name);
+                let wanted = row.wanted.as_ref().map(|wanted| &wanted.launch.name);
+                held.or(wanted).is_none_or(|held| held == name) && row.keeps_name()
             })
         });
         for (kind, step) in steps {
             if let Step::Begin(serial) = step {
                 self.begin(cx, &kind, serial);
+            }
+        }
+    }
+
+    /// Demands the names of living instances whose records were lost, as with a restored snapshot.
+    fn keep_names(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        for (kind, row) in &self.instances {
+            let live = row.live.as_ref().filter(|live| live.stage != Stage::Naming);
+            if let Some(live) = live.filter(|live| self.names.is_free(&live.name)) {
+                let (boot, generation) = (keeper.boot.clone(), keeper.generation);
+                let (v, kind, instance) = (form(), kind.clone(), Some(live.id.clone()));
+                let record = NameRecord { v, kind, instance, boot, generation };
+                self.names.demand(&live.name, record);
             }
         }
     }
@@ -219,8 +246,9 @@ impl State {
         let (v, instance) = (form(), Some(id.clone()));
         let record = NameRecord { v, kind: kind.clone(), instance, boot: boot.clone(), generation };
         let demand = self.names.demand(&name, record);
+        let demand = if mutant(Mutant::NameUnwritten) { Demand::Held } else { demand };
         let stage = if demand == Demand::Held { Stage::Asked } else { Stage::Naming };
-        row.on_begin(id.clone(), serial, stage, &boot);
+        row.on_begin((id.clone(), name.clone()), serial, stage, &boot);
         match demand {
             Demand::Held => self.ask_to_start(cx, kind),
             Demand::Pending => {}
@@ -275,6 +303,15 @@ impl State {
             return self.act(cx, kind, Action::Stop);
         }
         self.ask(cx, Ask::Stop { instance: id.clone() }, Asked::Stop(kind.clone(), id));
+    }
+
+    /// Stops an instance that nobody waits for: an earlier run of hax has asked for it.
+    fn end_stray(&mut self, cx: &mut Cx<'_>, kind: &TypeName, id: &InstanceId) {
+        if !self.instances.get(kind).is_some_and(|row| row.is(id)) {
+            cx.emit(Fact::Stops { kind: kind.clone(), instance: id.clone() });
+            let asked = Asked::Stop(kind.clone(), id.clone());
+            self.ask(cx, Ask::Stop { instance: id.clone() }, asked);
+        }
     }
 
     fn ask(&mut self, cx: &mut Cx<'_>, ask: Ask, asked: Asked) {
@@ -355,6 +392,7 @@ impl State {
     /// Handles the end of an instance, with all its processes.
     fn on_exited(&mut self, cx: &mut Cx<'_>, view: &View) {
         let id = &view.instance;
+        self.forget_stranger(id);
         self.to_forget.push(id.clone());
         let Some(kind) = self.kind_of(id) else {
             if parts_of(id).is_none() {
@@ -402,7 +440,7 @@ impl State {
     }
 
     /// Returns the type of an instance of this hax.
-    fn kind_of(&self, id: &InstanceId) -> Option<TypeName> {
+    pub(super) fn kind_of(&self, id: &InstanceId) -> Option<TypeName> {
         let (kind, _) = parts_of(id)?;
         self.instances.contains_key(&kind).then_some(kind)
     }

@@ -11,6 +11,7 @@ mod names;
 mod probes;
 mod records;
 mod scripted;
+mod strangers;
 mod writing;
 
 use alloc::boxed::Box;
@@ -89,6 +90,10 @@ struct State {
     is_reconciled: bool,
     /// The keeper's instances as of its last list.
     listed: Vec<View>,
+    /// The living ones of hax that Consul does not know.
+    strangers: Vec<View>,
+    /// The types whose observations were found since the list and the records were compared.
+    found: Vec<TypeName>,
     /// The number of this run, once it is written.
     run: Option<u64>,
     record_index: u64,
@@ -143,6 +148,8 @@ impl Node {
             is_loading: false,
             is_reconciled: false,
             listed: Vec::new(),
+            strangers: Vec::new(),
+            found: Vec::new(),
             run: None,
             record_index: 0,
             record: None,
@@ -178,6 +185,10 @@ impl Node {
             state.on_timer(&mut cx, timer);
         }
         state.pursue(&mut cx);
+        // A probe of an instance that was found is due at once.
+        while let Some(timer) = cx.next_due() {
+            state.on_timer(&mut cx, timer);
+        }
         if state.phase == Phase::Leaving && cx.in_flight().next().is_none() {
             state.phase = Phase::Over;
         }
@@ -224,6 +235,29 @@ impl Node {
     pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) {
         let Self { kept, state } = self;
         state.stop(&mut kept.cx(now, out));
+    }
+
+    /// Returns the name of the node.
+    pub(super) fn name(&self) -> &NodeName {
+        &self.state.config.node
+    }
+
+    /// Returns the keeper's description, while it can be reached.
+    pub(super) fn keeper(&self) -> Option<&KeeperView> {
+        self.state.keeper.as_deref()
+    }
+
+    /// Returns the reason why instances can be neither started nor stopped now.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
+        let state = &self.state;
+        if state.keeper.is_none() {
+            return Some("the keeper of this node cannot be reached");
+        }
+        if !state.is_loaded {
+            return Some("the records of this node are not read yet");
+        }
+        let is_ready = state.is_reconciled && state.run.is_some();
+        (!is_ready).then_some("this run of hax is not written to Consul yet")
     }
 
     /// Returns the number of instances, and of the living ones.

@@ -74,14 +74,13 @@ impl Names {
                 let holder = of.wanted.as_ref().or(of.stored.as_ref());
                 Demand::Other(kind.clone(), holder.and_then(|record| record.instance.clone()))
             }
-            Some(_) if of.stored.as_ref().is_some_and(|stored| stored.kind == record.kind) => {
-                // The name has been held throughout. Its record follows with the next observation.
+            _ => {
+                // A name that is to be free may be on its way out of Consul.
+                let stored = of.stored.as_ref().filter(|_| of.wanted.is_some());
+                let is_kept = stored.is_some_and(|stored| stored.kind == record.kind);
                 of.wanted = Some(record);
-                Demand::Held
-            }
-            Some(_) | None => {
-                of.wanted = Some(record);
-                Demand::Pending
+                // The record of a name that has been held throughout follows with the next observation.
+                if is_kept { Demand::Held } else { Demand::Pending }
             }
         }
     }
@@ -89,6 +88,16 @@ impl Names {
     /// Returns whether Consul knows that a type holds a name.
     pub(super) fn is_held(&self, name: &ServiceName, kind: &TypeName) -> bool {
         self.0.get(name).and_then(|of| of.stored.as_ref()).is_some_and(|of| of.kind == *kind)
+    }
+
+    /// Returns whether nobody has a name, or is about to.
+    pub(super) fn is_free(&self, name: &ServiceName) -> bool {
+        self.0.get(name).is_none_or(|of| !of.is_frozen && of.holder().is_none())
+    }
+
+    /// Returns whether a record cannot be used.
+    pub(super) fn has_frozen(&self) -> bool {
+        self.0.values().any(|of| of.is_frozen)
     }
 
     /// Frees the names for which `keeps` says no.
@@ -148,5 +157,18 @@ mod tests {
         assert_eq!(names.demand(&db, b.clone()), other, "not free before Consul knows it");
         names.on_written(&db, None, 0);
         assert_eq!(names.demand(&db, b), Demand::Pending);
+    }
+
+    #[test]
+    fn h40_a_name_that_is_given_up_is_not_held_when_it_is_demanded_again() {
+        let (mut names, db) = (Names::default(), ServiceName::new("db").unwrap());
+        names.on_read(db.clone(), Some(record("a", 1)), 7);
+        assert_eq!(names.demand(&db, record("a", 2)), Demand::Held);
+        names.free_where(|_, _| false);
+        // Its deletion may be on its way.
+        assert_eq!(names.demand(&db, record("a", 3)), Demand::Pending);
+        names.on_written(&db, None, 0);
+        assert!(!names.is_held(&db, &record("a", 3).kind));
+        assert_eq!(names.dirty().count(), 1);
     }
 }

@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::context::{Call, Cx, Timer};
 use super::instance::Stage;
+use super::writing::{AGAIN, Writing};
 use super::{State, WATCH};
 use crate::consul::json::{self, KvEntry};
 use crate::consul::op::Op;
@@ -18,6 +20,9 @@ use crate::services::model::name::TypeName;
 use crate::services::model::record::{NodeRecord, Observed, Wanted};
 use crate::services::model::stored::{self, Unusable};
 use crate::store::txn;
+
+/// The time after which a record that cannot be used is read again.
+const UNUSABLE: Duration = Duration::from_secs(30);
 
 impl State {
     /// Reads all records of this node. What was known of them is void.
@@ -43,6 +48,8 @@ impl State {
         (self.record, self.record_index) = (None, 0);
         for row in self.instances.values_mut() {
             (row.stored, row.stored_index) = (Observed::default(), 0);
+            (row.wanted, row.wanted_index) = (None, 0);
+            (row.is_wanted_frozen, row.is_observed_frozen) = (false, false);
         }
         let own = keys::node(&self.config.node);
         let names = keys::name(&self.config.node, "");
@@ -58,6 +65,12 @@ impl State {
             }
         }
         self.is_loaded = true;
+        let is_unusable = self.record_index > 0 && self.record.is_none();
+        if is_unusable || self.names.has_frozen() {
+            // No watch tells when it is corrected.
+            let pause = cx.around(UNUSABLE);
+            cx.arm(Timer::Load, pause);
+        }
         // Another run may have begun meanwhile, so the number of this run is proved again.
         let run = self.record.as_ref().map(|record| record.run);
         if self.run.is_some() && self.run != run {
@@ -77,31 +90,41 @@ impl State {
         let entries = if answer.status == 404 { Ok(Vec::new()) } else { json::parse(&answer.body) };
         match entries {
             Ok(entries) if self.is_loaded => self.on_entries(cx, &entries, answer.index),
-            Ok(_) => {}
+            Ok(_) => {
+                // What is being read may be from before this answer.
+                self.watch.restart();
+                return;
+            }
             Err(why) => cx.emit(Fact::ConsulFailed { what: "the node's instances", why }),
         }
         self.watch.send(cx, Call::Watch, WATCH);
     }
 
     fn on_entries(&mut self, cx: &mut Cx<'_>, entries: &[KvEntry<'_>], index: u64) {
-        let is_restored = index < self.watched_index;
+        // While observations are in flight, or are not in this answer yet, the answer says nothing of them. The
+        // watch answers again once they are there.
+        let is_writing = self.writing.as_ref().is_some_and(Writing::has_observations);
+        let is_current = !is_writing && index >= self.written_index;
+        let is_restored = index < self.watched_index
+            || self.watch.has_nothing_new()
+            || entries.iter().any(|entry| self.is_older(entry, is_current));
         self.watched_index = index;
         if is_restored {
             // Consul's history has begun anew: a snapshot was restored.
             self.written_index = 0;
-            return self.load(cx);
+            self.is_loaded = false;
+            let pause = cx.around(AGAIN);
+            return cx.arm(Timer::Load, pause);
         }
-        // While a transaction is in flight, or is not in this answer yet, the answer says nothing of it.
-        let is_current = self.writing.is_none() && index >= self.written_index;
         let mut seen = BTreeSet::new();
         for entry in entries {
-            if let Some(kind) = self.take(cx, entry, is_current) {
-                seen.insert(kind);
-            }
+            seen.extend(self.take(cx, entry, is_current));
         }
         if is_current {
+            let has = |kind: &TypeName, side| seen.contains(&(kind.clone(), side));
             let lost = |(kind, row): (&TypeName, &super::Instance)| {
-                row.stored_index > 0 && !seen.contains(kind)
+                row.stored_index > 0 && !has(kind, Side::Observed)
+                    || row.wanted_index > 0 && !has(kind, Side::Wanted)
             };
             if self.instances.iter().any(lost) {
                 cx.emit(Fact::Rewritten { key: keys::instances(&self.config.node).into() });
@@ -110,35 +133,51 @@ impl State {
         }
     }
 
-    /// Takes an entry of an instance. Returns its type if it is an observation.
-    fn take(&mut self, cx: &mut Cx<'_>, entry: &KvEntry<'_>, is_current: bool) -> Option<TypeName> {
+    /// Returns whether an entry is older than the one that is known.
+    fn is_older(&self, entry: &KvEntry<'_>, is_current: bool) -> bool {
+        let place = keys::parse_instance(&entry.key);
+        let row = place.as_ref().and_then(|(_, kind, _)| self.instances.get(kind));
+        let (Some((_, _, side)), Some(row)) = (place, row) else { return false };
+        match side {
+            Side::Wanted => entry.modify_index < row.wanted_index,
+            Side::Observed => is_current && entry.modify_index < row.stored_index,
+        }
+    }
+
+    /// Takes an entry of an instance. Returns what it is about.
+    fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        entry: &KvEntry<'_>,
+        is_current: bool,
+    ) -> Option<(TypeName, Side)> {
         let (_, kind, side) = keys::parse_instance(&entry.key)?;
         let row = self.row(&kind);
         let index = entry.modify_index;
         match side {
-            Side::Wanted if row.wanted_index == index => None,
+            Side::Wanted if row.wanted_index == index => {}
             Side::Wanted => {
                 row.wanted_index = index;
                 let wanted: Option<Wanted> = read(cx, entry);
                 let row = self.row(&kind);
-                row.is_frozen = wanted.is_none();
+                row.is_wanted_frozen = wanted.is_none();
                 row.wanted = wanted.or_else(|| row.wanted.take());
-                None
             }
-            Side::Observed if row.stored_index == index || !is_current => Some(kind),
+            Side::Observed if row.stored_index == index || !is_current => {}
             Side::Observed => {
                 let is_new = row.stored_index == 0 && row.seen == Observed::default();
                 row.stored_index = index;
                 let stored: Option<Observed> = read(cx, entry);
                 let row = self.row(&kind);
-                row.is_frozen |= stored.is_none();
+                row.is_observed_frozen = stored.is_none();
                 row.stored = stored.unwrap_or_default();
                 if is_new {
                     row.seen = row.stored.clone();
+                    self.found.push(kind.clone());
                 }
-                Some(kind)
             }
         }
+        Some((kind, side))
     }
 }
 

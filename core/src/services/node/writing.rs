@@ -10,6 +10,7 @@ use super::State;
 use super::context::{Call, Cx, Timer};
 use super::instance::Stage;
 use super::names::Name;
+use crate::base::mutant::{Mutant, mutant};
 use crate::consul::json::OpResult;
 use crate::consul::op::Op;
 use crate::consul::port::Answer;
@@ -24,7 +25,7 @@ use crate::store::txn::{self, Limits, Outcome};
 /// The time for which a state is not written that lasts shortly and that nobody waits for.
 const LAZY: Duration = Duration::from_millis(100);
 /// The delay after a conflict, before the records are read again.
-const AGAIN: Duration = Duration::from_millis(100);
+pub(super) const AGAIN: Duration = Duration::from_millis(100);
 /// The operations that the last instance of a transaction may need.
 const RESERVE: usize = 6;
 
@@ -34,6 +35,13 @@ pub(super) struct Writing {
     record: Option<NodeRecord>,
     rows: Vec<(TypeName, Observed)>,
     names: Vec<(ServiceName, Option<NameRecord>)>,
+}
+
+impl Writing {
+    /// Returns whether it changes what the watch shows.
+    pub(super) fn has_observations(&self) -> bool {
+        !self.rows.is_empty()
+    }
 }
 
 impl State {
@@ -77,19 +85,22 @@ impl State {
             writing.rows.push((kind, row.seen.clone()));
             size += ops[from..].iter().map(Op::len).sum::<usize>();
         }
-        let free: Vec<ServiceName> = self
+        // A name that is to be free, or that was lost. Those of restarts follow with their observations.
+        let alone = |of: &Name| of.wanted.is_none() || of.stored.is_none();
+        let alone: Vec<ServiceName> = self
             .names
             .dirty()
-            .filter(|(name, of)| of.wanted.is_none() && !taken.contains(*name))
+            .filter(|(name, of)| alone(of) && !taken.contains(*name))
             .map(|(name, _)| name.clone())
             .collect();
-        for name in free {
+        for name in alone {
             if ops.len() + RESERVE > Limits::CONSUL.ops {
                 break;
             }
             if let Some((_, of)) = self.names.dirty().find(|(dirty, _)| **dirty == name) {
                 self.add_name(&name, of, &mut ops);
-                writing.names.push((name, None));
+                let wanted = of.wanted.clone();
+                writing.names.push((name, wanted));
             }
         }
         if !ops.is_empty() {
@@ -132,7 +143,7 @@ impl State {
         let (observed, index) = (row.seen.clone(), row.stored_index);
         let key = keys::instance(&node, kind, Side::Observed);
         ops.push(Op::cas(&key, &stored::encode(&observed), index));
-        if is_event {
+        if is_event && !mutant(Mutant::EventUnwritten) {
             let what = What::Changed { kind: kind.clone(), observed: Box::new(observed) };
             let event = Event { v: form(), node: node.clone(), at, what };
             let key = keys::event(&node, run, self.mint_event());
@@ -181,7 +192,9 @@ impl State {
         let node = self.config.node.clone();
         let all = results.iter().filter_map(|result| result.kv.as_ref());
         let latest = all.map(|entry| entry.modify_index).max().unwrap_or(0);
-        self.written_index = self.written_index.max(latest);
+        if writing.has_observations() {
+            self.written_index = self.written_index.max(latest);
+        }
         if let Some(record) = writing.record {
             if self.run.is_none() {
                 let (instances, run) = (self.instances.len(), record.run);

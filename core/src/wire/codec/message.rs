@@ -14,6 +14,8 @@ use crate::wire::codec::bytes::{DecodeError, Put, Reader};
 
 /// The size of a note on the wire: a fid and a state, without the padding in memory.
 const NOTE: usize = 20;
+/// The place of the body in a message.
+const BODY: usize = 64;
 /// The size of the placeholder in a 207 without a message, without the tag.
 const NONE: usize = 72;
 
@@ -92,12 +94,36 @@ pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Message, DecodeError> {
 
 /// Appends a message up to its tag.
 pub(crate) fn encode(message: &Message, out: &mut Vec<u8>) {
+    let rest = encode_short(message, out);
+    out.zeros(rest);
+}
+
+/// Appends a message up to its tag, without the unused notes at its end. Returns the number of the bytes of
+/// these notes, which are all zero.
+pub(crate) fn encode_short(message: &Message, out: &mut Vec<u8>) -> usize {
     out.fid(message.fid);
     out.fid(message.source_process);
     out.fid(message.source_service);
     out.u64(message.time.0);
     out.u64(message.epoch);
-    put_body(&message.body, out);
+    put_body(&message.body, out)
+}
+
+/// Returns the number of the bytes of unused notes at the end of an encoded message.
+pub(crate) fn unused(encoded: &[u8]) -> usize {
+    let notes_at = |at: usize, nr: Result<u64, DecodeError>| {
+        let nr = nr.ok().and_then(|nr| usize::try_from(nr).ok()).unwrap_or(NOTES_MAX);
+        encoded.len().saturating_sub(at + nr.min(NOTES_MAX) * NOTE)
+    };
+    let mut from = Reader::new(encoded);
+    let kind = from.take(BODY).and_then(|_| from.u64());
+    match kind {
+        Ok(NVEC) => notes_at(BODY + 40, from.take(24).and_then(|_| from.u64())),
+        Ok(FAILURE_VEC_REP) => {
+            notes_at(BODY + 44, from.take(32).and_then(|_| from.u32().map(u64::from)))
+        }
+        _ => 0,
+    }
 }
 
 /// Appends the placeholder for no message.
@@ -138,7 +164,8 @@ fn body(from: &mut Reader<'_>) -> Result<Body, DecodeError> {
     })
 }
 
-fn put_body(body: &Body, out: &mut Vec<u8>) {
+/// Appends a body; returns the number of bytes of the unused notes, which are not appended.
+fn put_body(body: &Body, out: &mut Vec<u8>) -> usize {
     match body {
         Body::StobIoq(ioq) => {
             out.u64(STOB_IOQ);
@@ -150,7 +177,7 @@ fn put_body(body: &Body, out: &mut Vec<u8>) {
             out.u64(nvec.id_of_get);
             out.u64(nvec.ignore_same_state);
             out.u64(nvec.notes.len() as u64);
-            put_notes(&nvec.notes, out);
+            return put_notes(&nvec.notes, out);
         }
         Body::FailureVecReq { pool, cookie } => {
             out.u64(FAILURE_VEC_REQ);
@@ -162,7 +189,7 @@ fn put_body(body: &Body, out: &mut Vec<u8>) {
             out.fid(*pool);
             out.pair(*cookie);
             out.u32(u32::try_from(notes.len()).expect("at most 1024 notes"));
-            put_notes(notes, out);
+            return put_notes(notes, out);
         }
         Body::KeepaliveReq(id) => {
             out.u64(KEEPALIVE_REQ);
@@ -202,6 +229,7 @@ fn put_body(body: &Body, out: &mut Vec<u8>) {
         // A malformed message is never sent, and an undefined one has no data.
         Body::Undefined(kind) | Body::Malformed { kind, .. } => out.u64(*kind),
     }
+    0
 }
 
 fn stob_ioq(from: &mut Reader<'_>) -> Result<StobIoq, DecodeError> {
@@ -253,12 +281,13 @@ fn note(raw: &[u8; NOTE]) -> Note {
     Note { fid: Fid::new(word(0), word(8)), state: ObjectState::from_wire(state) }
 }
 
-fn put_notes(notes: &[Note], out: &mut Vec<u8>) {
+/// Appends notes; returns the number of bytes of the unused ones.
+fn put_notes(notes: &[Note], out: &mut Vec<u8>) -> usize {
     out.reserve(NOTES_MAX * NOTE);
     for note in notes {
         let Fid { container, key } = note.fid;
         out.pair((container, key));
         out.u32(note.state.to_wire());
     }
-    out.zeros((NOTES_MAX - notes.len()) * NOTE);
+    (NOTES_MAX - notes.len()) * NOTE
 }

@@ -36,9 +36,13 @@ impl Endpoint {
         let Some(mut peer) = self.links.remove(id) else { return };
         self.last_end = self.rpc.ids.0;
         let client = peer.link.client;
+        if let (Some(slots), Some(slot)) = (&mut self.slots, peer.slot) {
+            slots.release(slot);
+        }
         self.rpc.conns.unlink(now, peer.addr);
         self.timers.disarm(Timer::Pause(id));
         self.timers.disarm(Timer::Probe(id));
+        self.timers.disarm(Timer::Doubt(id));
         for send in peer.link.sent.give_up(true) {
             out.push(Output::Motr(Event::Undelivered { link: id, send }));
         }
@@ -69,6 +73,9 @@ impl Endpoint {
         self.entries.clear();
         self.rpc.server.closed = true;
         self.timers.arm(Timer::Exit, now.after(STOP_FOR));
+        if self.slots.as_ref().is_some_and(|slots| !slots.ends_links) {
+            return self.leave_links(out);
+        }
         self.timers.arm(Timer::LinkDrain, now.after(DRAIN_FOR));
         for id in self.links.ids() {
             let Some(peer) = self.links.get_mut(id) else { continue };
@@ -82,6 +89,23 @@ impl Endpoint {
             }
             self.pump(now, id, out);
         }
+    }
+
+    /// Leaves the links to the next life, and closes the connections.
+    fn leave_links(&mut self, out: &mut Vec<Output>) {
+        for id in self.links.ids() {
+            self.timers.disarm(Timer::Pause(id));
+            self.timers.disarm(Timer::Probe(id));
+            self.timers.disarm(Timer::Doubt(id));
+            if let Some(peer) = self.links.get(id) {
+                self.rpc.forget(peer.link.client);
+            }
+        }
+        for client in core::mem::take(&mut self.closing).into_keys() {
+            self.rpc.forget(client);
+        }
+        self.stop = Stop::Conns;
+        self.rpc.conns.close_all(out);
     }
 
     /// Continues a stop when nothing delays it any more.

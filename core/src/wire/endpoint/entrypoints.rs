@@ -20,7 +20,7 @@ use crate::wire::endpoint::Endpoint;
 use crate::wire::endpoint::entry::{self, Entry, LinkDecision};
 use crate::wire::endpoint::io::{Output, Stop};
 use crate::wire::endpoint::peer::Peer;
-use crate::wire::link::Link;
+use crate::wire::link::{Link, Origin};
 use crate::wire::name::Name;
 use crate::wire::rpc::event::RequestOrigin;
 
@@ -72,8 +72,10 @@ impl Endpoint {
             git_rev: String::from_utf8_lossy(git_rev).into(),
         }))));
         // A process opens a session for each request and sends the request right after that, so the session's
-        // id dates the request.
-        let old = self.known(&req).is_some() || origin.header.session <= self.last_end;
+        // id dates the request. An earlier life's ids are higher than ours if the clock was turned back since.
+        let opened_since =
+            self.last_end < origin.header.session && origin.header.session <= self.rpc.ids.0;
+        let old = self.known(&req).is_some() || !opened_since;
         self.entries.insert(entry, Entry { origin, req, maybe_outdated: old });
     }
 
@@ -163,26 +165,28 @@ impl Endpoint {
             }
             None => (
                 LinkDecision::Reconnect(self.new_ids(req.generation)),
-                self.cookie_but(req.cookie_expected),
+                self.new_cookie(req.cookie_expected),
             ),
         }
     }
 
     /// Returns the link described by a request.
     ///
-    /// A link that was just resumed is known by its old ids too. A process that gets QUERY asks again before
-    /// it has switched to the new ids, and aborts if its messages have moved on when it gets `do_reconnect` a
-    /// second time. The old ids may differ from those in the request that resumed the link: the process may
-    /// have been about to switch from one earlier life of ours to the next. It is about to switch to this
-    /// link if it knows this life's cookie.
+    /// A link that was just resumed is also known by its cookie, which no other link has. A process that gets
+    /// QUERY asks again before it has switched to the new ids, and aborts if its messages have moved on when
+    /// it gets `do_reconnect` a second time. The ids in its request may be those of any earlier link: it may
+    /// have been about to switch from one to another when it made the request that resumed this link.
+    ///
+    /// A process that knows another cookie than the link of the last life has got it with a later link: the
+    /// kept state is not the last one.
     fn known(&self, req: &EntrypointReq) -> Option<LinkId> {
         let ours = req.params.ids.inverted();
         let ids = [self.links.of_end(ours.local), self.links.of_process(req.process)];
         ids.into_iter().flatten().find(|id| {
             self.links.get(*id).is_some_and(|p| {
-                let taken_on = p.link.ids == ours;
-                let old = |asked| asked == ours || ours.local.hi != self.config.generation;
-                let not_yet = p.resumed.is_some_and(old) && p.cookie == req.cookie_expected;
+                let is_last = p.link.origin == Origin::Ours || p.cookie == req.cookie_expected;
+                let taken_on = p.link.ids == ours && is_last;
+                let not_yet = p.resumed && p.cookie == req.cookie_expected;
                 p.process == req.process && (taken_on || not_yet)
             })
         })
@@ -197,10 +201,10 @@ impl Endpoint {
         LinkIds { local, remote, connection }
     }
 
-    /// Returns a cookie not expected by the process.
-    fn cookie_but(&mut self, expected: Cookie) -> Cookie {
+    /// Returns a cookie that no process knows.
+    fn new_cookie(&mut self, expected: Cookie) -> Cookie {
         let mut cookie = self.cookie;
-        while cookie == expected {
+        while [self.cookie, expected].contains(&cookie) {
             cookie.0[4] = self.rpc.ids.next();
         }
         cookie
@@ -229,9 +233,24 @@ impl Endpoint {
         self.rpc.conns.link(now, addr);
         let link = Link::new(ids, sent, received, client);
         let (used, away, ending) = (0, None, false);
-        let asked = waiting.req.params.ids.inverted();
-        let resumed = matches!(decision, LinkDecision::Reconnect(_)).then_some(asked);
-        let peer = Peer { link, process, addr, entry, cookie, resumed, away, ending, used };
+        let resumed = matches!(decision, LinkDecision::Reconnect(_));
+        let (slot, owed, refusals, doubts) = (None, Vec::new(), 0, 0);
+        let mut peer = Peer {
+            link,
+            process,
+            addr,
+            entry,
+            cookie,
+            resumed,
+            away,
+            ending,
+            used,
+            slot,
+            owed,
+            refusals,
+            doubts,
+        };
+        self.add_slot(id, &mut peer);
         self.links.insert(id, peer);
     }
 }

@@ -10,6 +10,7 @@ use crate::base::id::LinkId;
 use crate::ha::fact::Fact;
 use crate::ha::motr;
 use crate::net;
+use crate::state::Slots;
 use crate::wire::codec::params::Tags;
 use crate::wire::conns::Out;
 use crate::wire::name::Name;
@@ -46,6 +47,21 @@ pub struct Config {
     pub backlog_bytes_max: usize,
     /// The maximum of bytes of replies kept for repeated requests.
     pub reply_bytes_max: usize,
+    /// How links outlive this life; `None` if they do not.
+    pub keeping: Option<Keeping>,
+}
+
+/// Links that outlive hax.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// The id of the node's boot. What was kept before a reboot is of no use.
+    pub boot: u128,
+    /// The fid of our own process.
+    pub process: Fid,
+    /// Whether a stop ends the links all the same: no other life follows.
+    pub ends_links: bool,
+    /// The states that the last life left behind.
+    pub slots: Slots,
 }
 
 impl Config {
@@ -66,6 +82,7 @@ impl Config {
             entries_max: 16_384,
             backlog_bytes_max: 4 << 20,
             reply_bytes_max: 16 << 20,
+            keeping: None,
         }
     }
 }
@@ -108,6 +125,8 @@ pub(crate) enum Timer {
     Pause(LinkId),
     /// The next check whether a peer is back.
     Probe(LinkId),
+    /// The end of the time for which a message that the last life may not have kept is waited for.
+    Doubt(LinkId),
     /// The time limit of a stopping endpoint's pending messages.
     LinkDrain,
     /// The end of the stop.

@@ -11,14 +11,15 @@ use crate::base::id::{LinkId, SendId};
 use crate::base::time::Instant;
 use crate::ha::fact::Fact;
 use crate::ha::message::Message;
-use crate::ha::motr::Event;
+use crate::ha::motr::{Event, Purpose};
 use crate::wire::codec::fop::{Fop, LinkMsg};
 use crate::wire::codec::message;
 use crate::wire::conns::Out;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::endpoint::io::{Output, Stop, Timer};
 use crate::wire::endpoint::peer::Away;
-use crate::wire::link::{ReplyOutcome, State, refusal};
+use crate::wire::link::{Origin, ReplyOutcome, State, refusal};
+use crate::wire::queue::Sent;
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::{RequestOrigin, RpcEvent};
 
@@ -34,7 +35,7 @@ impl Endpoint {
     pub(crate) fn send(
         &mut self,
         now: Instant,
-        send: SendId,
+        (send, purpose): (SendId, Purpose),
         to: &[LinkId],
         message: &Message,
         out: &mut Vec<Output>,
@@ -57,10 +58,11 @@ impl Endpoint {
                 out.push(Output::Motr(Event::Undelivered { link, send }));
                 continue;
             }
-            peer.link.sent.push(send, body.clone());
+            peer.link.push(Sent { send: Some(send), purpose, body: body.clone() });
             if let Some(peer) = self.links.touch(link) {
                 peer.pump(now, &mut self.rpc, out);
             }
+            self.mark(link);
         }
     }
 
@@ -83,14 +85,29 @@ impl Endpoint {
             out.fact(Fact::LinkUnknown { conn: origin.conn, rc: rc.to_rc() });
             return self.rpc.reply(now, &origin, refusal(rc), out);
         };
+        if peer.link.is_next(&msg) {
+            // Nothing has come between this message and those in hand.
+            self.work_again(now, id, out);
+        }
+        let Some(peer) = self.links.get_mut(id) else { return };
         let full = peer.link.received.held() >= self.config.unacked_max;
         if full && msg.nr != 0 && peer.link.received.expects(msg.tag) {
             out.fact(Fact::UnackedFull { link: id });
-            return self.rpc.drop_as_lost(&origin);
+            self.rpc.drop_as_lost(&origin);
+            // The process cannot tell that it has received the answers that would make room: its next 207 waits
+            // for the end of this one.
+            return self.request_delivered(now, id, out);
+        }
+        if peer.link.is_contradicted_by(&msg) {
+            // Anybody at that address can send a message. The process itself shows what is true by its next
+            // reply, and repeats the message.
+            peer.link.asks = true;
+            self.rpc.drop_as_lost(&origin);
+            return self.pump(now, id, out);
         }
         let mut delivered = Vec::new();
         let received = peer.link.on_message(msg, &mut delivered);
-        let message = received.message.map(|m| (peer.link.accept(&mut self.next_msg), m));
+        let message = received.message.map(|m| (peer.link.accept(&mut self.next_msg, &m), m));
         // The peer listens, so a 207 that it refused before it knew its link need not wait any longer.
         peer.link.on_pause_over();
         self.timers.disarm(Timer::Pause(id));
@@ -155,10 +172,15 @@ impl Endpoint {
 
     pub(crate) fn on_opened(&mut self, now: Instant, client: ClientId, out: &mut Vec<Output>) {
         let Some(id) = self.links.of_client(client) else { return };
+        let mut known = true;
         if let Some(peer) = self.links.get_mut(id) {
             peer.link.on_opened();
+            // A new life of the process accepts connections too.
+            known = peer.link.origin != Origin::Unproved;
         }
-        self.on_alive(now, id, out);
+        if known {
+            self.on_alive(now, id, out);
+        }
         self.pump(now, id, out);
     }
 
@@ -177,10 +199,15 @@ impl Endpoint {
             ReplyOutcome::Done { wrong } => {
                 self.on_alive(now, id, out);
                 report_delivered(id, delivered, wrong, out);
+                self.work_again(now, id, out);
                 self.pump(now, id, out);
             }
+            ReplyOutcome::Contradicted { why } => self.contradict(now, id, why, out),
             ReplyOutcome::Refused { rc } => {
                 out.fact(Fact::LinkRefused { link: id, rc });
+                if self.on_refused(now, id, out) {
+                    return;
+                }
                 self.timers.arm(Timer::Pause(id), now.after(PAUSE));
                 self.pump(now, id, out);
             }
@@ -193,8 +220,9 @@ impl Endpoint {
         let Some(peer) = self.links.touch(id) else { return };
         peer.pump(now, &mut self.rpc, out);
         if peer.ending && !matches!(peer.link.state, State::Waiting { .. }) {
-            self.end(now, id, true, out);
+            return self.end(now, id, true, out);
         }
+        self.mark(id);
     }
 
     // ---- reachability --------------------------------------------------------------------------
@@ -279,7 +307,7 @@ impl Endpoint {
         if away == Away::Gone {
             self.rpc.pause(peer.link.client);
         }
-        if before.is_none() {
+        if matches!(before, None | Some(Away::Untried)) {
             out.push(Output::Motr(Event::LinkDown { link: id }));
             out.fact(Fact::LinkDown { link: id, process: peer.process });
         }
@@ -302,7 +330,7 @@ impl Endpoint {
     /// and does not send it twice.
     pub(crate) fn request_delivered(&mut self, now: Instant, id: LinkId, out: &mut Vec<Output>) {
         if let Some(peer) = self.links.get_mut(id) {
-            peer.link.asks = peer.link.sent.awaits();
+            peer.link.asks |= peer.link.sent.awaits();
             self.pump(now, id, out);
         }
     }
@@ -316,6 +344,7 @@ impl Endpoint {
                 }
             }
             Timer::Probe(id) => self.probe(now, id, out),
+            Timer::Doubt(id) => self.end_if_doubtful(now, id, out),
             Timer::LinkDrain => {
                 for id in self.links.ids() {
                     self.end(now, id, true, out);

@@ -7,9 +7,12 @@ pub(crate) mod ending;
 pub(crate) mod entry;
 pub(crate) mod entrypoints;
 pub(crate) mod io;
+pub(crate) mod kept;
 pub(crate) mod link_table;
 pub(crate) mod links;
 pub(crate) mod peer;
+pub(crate) mod slots;
+pub(crate) mod takeover;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -27,13 +30,15 @@ use crate::wire::codec::params::{Cookie, LinkIds};
 use crate::wire::conns::{Limits, Out};
 use crate::wire::endpoint::entry::Entry;
 use crate::wire::endpoint::io::{Stop, Timer};
+use crate::wire::endpoint::kept::Owner;
 use crate::wire::endpoint::link_table::LinkTable;
+use crate::wire::endpoint::slots::SlotTable;
 use crate::wire::name;
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::RpcEvent;
 use crate::wire::rpc::{Rpc, Settings};
 
-pub use crate::wire::endpoint::io::{Config, Input, LinkView, Output, View};
+pub use crate::wire::endpoint::io::{Config, Input, Keeping, LinkView, Output, View};
 
 /// The machine.
 #[derive(Debug)]
@@ -41,11 +46,14 @@ pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) rpc: Rpc,
     pub(crate) links: LinkTable,
+    /// The slots of the links, if their states are kept.
+    pub(crate) slots: Option<SlotTable>,
     /// The clients of ended links.
     pub(crate) closing: BTreeMap<ClientId, SocketAddr>,
     /// The links ended by the bridge, with their ids from the process's point of view.
     pub(crate) ended: VecDeque<LinkIds>,
-    /// The last generated id when the last link ended. A session with a lower id was opened before that.
+    /// The last generated id when the last link ended, or 0. Of the sessions of this life, those with a lower
+    /// id were opened before that.
     pub(crate) last_end: u64,
     pub(crate) entries: BTreeMap<EntryId, Entry>,
     pub(crate) cookie: Cookie,
@@ -57,6 +65,7 @@ pub struct Endpoint {
     pub(crate) timers: Timers<Timer>,
     pub(crate) rng: Rng,
     pub(crate) stop: Stop,
+    begun: bool,
     last: Instant,
 }
 
@@ -67,7 +76,7 @@ impl Endpoint {
     ///
     /// If a peer cannot connect to the listening address.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
         let ip = config.listen.ip();
         assert!(
             !ip.is_unspecified(),
@@ -85,9 +94,14 @@ impl Endpoint {
             reply_bytes_max: config.reply_bytes_max,
             answers_unknown: true,
         };
+        let slots = config.keeping.take().map(|Keeping { boot, process, ends_links, slots }| {
+            let owner = Owner { boot, process, listen: config.listen };
+            SlotTable::new(owner, ends_links, slots)
+        });
         Self {
             rpc: Rpc::new(settings),
             links: LinkTable::default(),
+            slots,
             closing: BTreeMap::new(),
             ended: VecDeque::new(),
             last_end: 0,
@@ -100,6 +114,7 @@ impl Endpoint {
             timers: Timers::default(),
             rng: Rng::new(config.seed),
             stop: Stop::No,
+            begun: false,
             last: Instant::default(),
             config,
         }
@@ -116,6 +131,9 @@ impl Endpoint {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Next {
         assert!(now.mono >= self.last, "time went backwards");
         self.last = now.mono;
+        if !core::mem::replace(&mut self.begun, true) {
+            self.take_over(now.mono, out);
+        }
         match input {
             Input::Tick => {}
             Input::Net(event) => self.rpc.on_net(now.mono, event, out),
@@ -135,6 +153,7 @@ impl Endpoint {
             let why = match timer {
                 Timer::Pause(_) => "pause",
                 Timer::Probe(_) => "probe",
+                Timer::Doubt(_) => "doubt",
                 Timer::LinkDrain => "drain",
                 Timer::Exit => "exit",
             };
@@ -206,10 +225,13 @@ impl Endpoint {
                 None if self.stop != Stop::No => {}
                 None => out.fact(Fact::EntryUnknown { entry }),
             },
-            motr::Command::Send { send, to, message } => self.send(now, send, &to, &message, out),
+            motr::Command::Send { send, to, message, purpose } => {
+                self.send(now, (send, purpose), &to, &message, out);
+            }
+            motr::Command::Owe { link, notes } => self.owe(link, notes),
             motr::Command::Ack { link, msg } => {
                 if let Some(peer) = self.links.get_mut(link) {
-                    peer.link.received.ack(msg);
+                    peer.link.ack(msg);
                     self.pump(now, link, out);
                 }
             }

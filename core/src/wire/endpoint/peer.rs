@@ -6,7 +6,8 @@ use core::net::SocketAddr;
 use crate::base::fid::Fid;
 use crate::base::id::{EntryId, LinkId};
 use crate::base::time::Instant;
-use crate::wire::codec::params::{Cookie, LinkIds};
+use crate::ha::note::Note;
+use crate::wire::codec::params::Cookie;
 use crate::wire::endpoint::io::{LinkView, Output};
 use crate::wire::link::Link;
 use crate::wire::rpc::Rpc;
@@ -18,6 +19,8 @@ pub(crate) enum Away {
     Gone,
     /// The peer does not respond.
     Silent,
+    /// The link was taken over from the last life, and nothing is known of the peer yet.
+    Untried,
 }
 
 /// One link and the process at its other end.
@@ -28,15 +31,23 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// The request for the link.
     pub(crate) entry: EntryId,
-    /// Our cookie, as known to the process.
+    /// Our cookie. The process knows it once it has the reply to its request for the link.
     pub(crate) cookie: Cookie,
-    /// The link continued by this one, with its ids from our point of view.
-    pub(crate) resumed: Option<LinkIds>,
+    /// Whether the link continues an earlier one.
+    pub(crate) resumed: bool,
     pub(crate) away: Option<Away>,
     /// The link ends when its pending messages are sent.
     pub(crate) ending: bool,
     /// Which use of a link was its last, of all that there were.
     pub(crate) used: u64,
+    /// The place of its state for the next life, if states are kept.
+    pub(crate) slot: Option<u32>,
+    /// The notes that the bridge owes to the link and has not sent.
+    pub(crate) owed: Vec<Note>,
+    /// The number of refusals since the link was taken over.
+    pub(crate) refusals: u8,
+    /// The number of answers in a row without a message that the process has sent before.
+    pub(crate) doubts: u8,
 }
 
 impl Peer {

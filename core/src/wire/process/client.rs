@@ -16,7 +16,7 @@ use crate::wire::codec::packet::Payload;
 use crate::wire::codec::params::{Cookie, FIRST_TAG_PROCESS, FIRST_TAG_SERVER, LinkParams, Tags};
 use crate::wire::link::Link;
 use crate::wire::process::{Asking, Change, Event, Life, Output, Process, Timer};
-use crate::wire::queue::{InQueue, OutQueue};
+use crate::wire::queue::{InQueue, OutQueue, Sent};
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::RpcEvent;
 
@@ -114,7 +114,7 @@ impl Process {
             let client = self.rpc.start(now, self.config.connect, out);
             let mut sent = OutQueue::new(FIRST_TAG_PROCESS);
             for (send, body) in self.early.drain(..) {
-                sent.push(send, body);
+                sent.push(Sent::new(send, body));
             }
             let received = InQueue::new(FIRST_TAG_SERVER);
             self.link = Some(Link::new(params.ids, sent, received, client).of_process());

@@ -28,6 +28,7 @@ use crate::wire::codec::message;
 use crate::wire::codec::params::{Cookie, LinkParams};
 use crate::wire::conns::{Limits, Out};
 use crate::wire::link::{Link, ReplyOutcome, State, refusal};
+use crate::wire::queue::Sent;
 use crate::wire::rpc::client::ClientId;
 use crate::wire::rpc::event::{RequestOrigin, RpcEvent};
 use crate::wire::rpc::{Rpc, Settings};
@@ -288,12 +289,12 @@ impl Process {
                 let mut body = Vec::new();
                 message::encode(&message, &mut body);
                 match &mut self.link {
-                    Some(link) => link.sent.push(send, body.into()),
+                    Some(link) => link.push(Sent::new(send, body.into())),
                     None => self.early.push((send, body.into())),
                 }
             }
             Command::Ack { msg } => {
-                let known = self.link.as_mut().is_some_and(|l| l.received.ack(msg));
+                let known = self.link.as_mut().is_some_and(|l| l.ack(msg));
                 assert!(known, "each message is acknowledged once");
             }
             Command::Stop if self.life == Life::Running => self.life = Life::Flushing,
@@ -359,7 +360,7 @@ impl Process {
         };
         let mut delivered = Vec::new();
         let received = link.on_message(msg, &mut delivered);
-        let message = received.message.map(|m| (link.accept(&mut self.next_msg), m));
+        let message = received.message.map(|m| (link.accept(&mut self.next_msg, &m), m));
         if received.wrong.is_some() {
             return self.abort("in_delivered says what cannot be", out);
         }
@@ -386,7 +387,8 @@ impl Process {
                 self.go_on(now, out);
             }
             ReplyOutcome::Refused { .. } => self.link_failed(now, out),
-            ReplyOutcome::Unexpected => {}
+            // A process takes over no links.
+            ReplyOutcome::Contradicted { .. } | ReplyOutcome::Unexpected => {}
         }
     }
 

@@ -88,7 +88,7 @@ async fn sockets<P: Platform>(at: &HostPort) -> anyhow::Result<Sockets<P::Listen
     // The channel has room and a receiver, so the send succeeds.
     let _ = later.try_send(listener);
     let access = Arc::new(HttpAccess::open());
-    Ok(Sockets { motr: None, motr_connections_max: 0, http, access })
+    Ok(Sockets::of_http(http, access))
 }
 
 fn context<P: Platform>(

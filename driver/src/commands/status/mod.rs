@@ -51,15 +51,39 @@ pub(super) async fn run<P: Platform>(
     }
     let said: Value =
         serde_json::from_slice(&body).with_context(|| format!("the answer of {at}"))?;
+    // A hax without services knows no such path.
+    let of_services = match hax.get::<P>("/status/services").await {
+        Ok((200, body)) => serde_json::from_slice::<Value>(&body).ok(),
+        _ => None,
+    };
     if json {
         writeln!(out, "{}", String::from_utf8_lossy(&body).trim_end())?;
+    } else if said["coordinates"].is_boolean() {
+        // A hax without a bridge has the status of its services only.
+        out.write_all(services(&said).as_bytes())?;
     } else {
         out.write_all(table::table(&said).as_bytes())?;
+        if let Some(said) = &of_services {
+            write!(out, "\nServices\n{}", services(said))?;
+        }
         if let Some(whose) = foreign_lock::<P>(settings, &said["leader"]).await {
             writeln!(out, "{whose}")?;
         }
     }
-    Ok(if said["ready"] == true { Exit::Clean } else { Exit::NotReady })
+    let is_ready = said["ready"] == true && of_services.is_none_or(|said| said["ready"] == true);
+    Ok(if is_ready { Exit::Clean } else { Exit::NotReady })
+}
+
+/// Returns the status of services as text.
+#[cfg(feature = "services")]
+fn services(said: &Value) -> String {
+    super::service::status(said)
+}
+
+/// Returns the status of services as it is: this program has no services.
+#[cfg(not(feature = "services"))]
+fn services(said: &Value) -> String {
+    format!("{said}\n")
 }
 
 /// Returns a line about the session that keeps hax from the lead, if it does not belong to a hax. hax itself

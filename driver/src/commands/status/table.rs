@@ -41,11 +41,13 @@ pub(super) fn table(said: &Value) -> String {
         let loaded = yes(&r["loaded"], "yes", "NO");
         vec![text(&r["table"]), text(&r["index"]), loaded.into(), text(&r["entries"])]
     });
-    let head = ["LINK", "PROCESS", "ENDPOINT", "UP", "FOR", "IN FLIGHT", "OWED"];
+    let head = ["LINK", "PROCESS", "ENDPOINT", "UP", "FOR", "IN FLIGHT", "OWED", "KEPT"];
     rows(&mut out, "Links", &said["links"], &head, |l| {
         let (up, since) = (yes(&l["up"], "yes", "NO").into(), span(&l["since_ms"]));
         let [link, process, endpoint] = ["link", "process", "endpoint"].map(|f| text(&l[f]));
-        vec![link, process, endpoint, up, since, text(&l["in_flight"]), text(&l["owed"])]
+        let [in_flight, owed] = ["in_flight", "owed"].map(|f| text(&l[f]));
+        let kept = yes(&l["kept"], "yes", "no").into();
+        vec![link, process, endpoint, up, since, in_flight, owed, kept]
     });
     rows(&mut out, "Lanes", &said["lanes"], &["PROCESS", "QUEUED", "STAGE"], |lane| {
         vec![text(&lane["process"]), text(&lane["queued"]), text(&lane["stage"])]
@@ -158,9 +160,9 @@ mod tests {
             "links": [
                 { "link": "link-3", "process": "0x7200000000000001:0x3",
                   "endpoint": "inet:stream:10.0.0.2@3001", "up": true, "since_ms": 172_800_000,
-                  "in_flight": 0, "owed": 0 },
+                  "in_flight": 0, "owed": 0, "kept": true },
                 { "link": "link-12", "process": "0x7200000000000001:0x2", "up": false,
-                  "since_ms": 119_999, "in_flight": 1, "owed": 17 },
+                  "since_ms": 119_999, "in_flight": 1, "owed": 17, "kept": false },
             ],
             "lanes": [{ "process": "0x7200000000000001:0x3", "queued": 1, "stage": "writing" }],
             "entries": 2, "questions": 1,
@@ -174,9 +176,9 @@ Replicas
   TABLE   INDEX  LOADED  ENTRIES
   m0conf  120    yes     269
 Links
-  LINK     PROCESS                 ENDPOINT                   UP   FOR    IN FLIGHT  OWED
-  link-3   0x7200000000000001:0x3  inet:stream:10.0.0.2@3001  yes  2 d    0          0
-  link-12  0x7200000000000001:0x2  -                          NO   119 s  1          17
+  LINK     PROCESS                 ENDPOINT                   UP   FOR    IN FLIGHT  OWED  KEPT
+  link-3   0x7200000000000001:0x3  inet:stream:10.0.0.2@3001  yes  2 d    0          0     yes
+  link-12  0x7200000000000001:0x2  -                          NO   119 s  1          17    no
 Lanes
   PROCESS                 QUEUED  STAGE
   0x7200000000000001:0x3  1       writing

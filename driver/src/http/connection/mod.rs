@@ -263,14 +263,14 @@ impl Connection {
             Some(Err(refusal)) => return Ok(pending.incomplete(known, refusal).await.into()),
             None => return Ok(pending.incomplete(known, too_slow()).await.into()),
         };
-        let trusted = self.slot.origin() == super::Origin::Own;
+        let trust = self.slot.trust(access.has_token(authorization));
         match head.uri.path_and_query() {
             Some(target) => {
-                self.await_response(pending.request(method, target.as_str(), whole, trusted)).await
+                self.await_response(pending.request(method, target.as_str(), whole, trust)).await
             }
             // A target with a host and without a path is not the root.
             None => {
-                self.await_response(pending.request(method, &head.uri.to_string(), whole, trusted))
+                self.await_response(pending.request(method, &head.uri.to_string(), whole, trust))
                     .await
             }
         }

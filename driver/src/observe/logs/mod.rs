@@ -162,9 +162,13 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let line = Line::of(event);
         let meta = event.metadata();
-        let fact = line.field("fact");
-        let fact = FactKind::ALL.iter().find(|kind| Some(kind.name()) == fact);
-        let source = fact.map_or_else(|| Source::Place(meta.name()), |kind| Source::Fact(*kind));
+        let source = match (line.field("fact"), line.field("machine")) {
+            (Some(fact), Some(_)) => Source::Machine(fact.into()),
+            (fact, _) => {
+                let kind = FactKind::ALL.iter().find(|kind| Some(kind.name()) == fact);
+                kind.map_or_else(|| Source::Place(meta.name()), |kind| Source::Fact(*kind))
+            }
+        };
         if let Some(ends) = self.0.write_or_leave_out(source, *meta.level(), &line) {
             wait_for_the_end(&self.0, ends);
         }

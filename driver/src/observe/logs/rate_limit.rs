@@ -32,25 +32,31 @@ const SAME_MAX: u32 = 5;
 /// The number of kinds of lines without a fact that have a reserved line.
 const PLACES_RESERVED: u32 = 8;
 
-/// The source of a line: a kind of fact, or a place in the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The kinds of facts of other machines that a client can cause as often as it likes.
+const REMOTE_OF_MACHINES: [&str; 3] = ["Asked", "Misunderstood", "Refused"];
+
+/// The source of a line: a kind of fact of the node, a kind of another machine, or a place in the code.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     Fact(FactKind),
+    Machine(String),
     Place(&'static str),
 }
 
 impl Source {
-    fn is_limited(self, level: Level) -> bool {
+    fn is_limited(&self, level: Level) -> bool {
         match self {
-            Self::Fact(kind) => is_remote(kind) || level <= Level::WARN,
+            Self::Fact(kind) => is_remote(*kind) || level <= Level::WARN,
+            Self::Machine(_) => self.is_remote() || level <= Level::WARN,
             // An error ends the program, or is a panic.
             Self::Place(_) => level == Level::WARN || level == Level::INFO,
         }
     }
 
-    fn is_remote(self) -> bool {
+    fn is_remote(&self) -> bool {
         match self {
-            Self::Fact(kind) => is_remote(kind),
+            Self::Fact(kind) => is_remote(*kind),
+            Self::Machine(kind) => REMOTE_OF_MACHINES.contains(&&**kind),
             Self::Place(_) => true,
         }
     }
@@ -109,6 +115,7 @@ const fn is_remote(kind: FactKind) -> bool {
 /// Returns the number of lines reserved for first lines.
 fn reserved_lines() -> u32 {
     let kinds = FactKind::ALL.iter().filter(|kind| is_remote(**kind)).count();
+    let kinds = kinds + REMOTE_OF_MACHINES.len();
     u32::try_from(kinds).unwrap_or(u32::MAX).saturating_add(PLACES_RESERVED)
 }
 
@@ -169,7 +176,7 @@ impl RateLimit {
         let more_max = REMOTE_MAX.saturating_sub(reserved_lines()).saturating_sub(1);
         let is_new = !self.kinds.contains_key(&source);
         let places_taken = self.kinds.keys().filter(|k| matches!(k, Source::Place(_))).count();
-        let kind = self.kinds.entry(source).or_insert_with(|| Count {
+        let kind = self.kinds.entry(source.clone()).or_insert_with(|| Count {
             shown: 0,
             left_out: 0,
             level,
@@ -177,7 +184,7 @@ impl RateLimit {
             texts: BTreeMap::new(),
         });
         let has_place = match source {
-            Source::Fact(_) => is_new,
+            Source::Fact(_) | Source::Machine(_) => is_new,
             Source::Place(_) => is_new && places_taken < PLACES_RESERVED as usize,
         };
         if has_place {
@@ -229,6 +236,7 @@ impl RateLimit {
             // Writing to a string does not fail.
             let _ = match source {
                 Source::Fact(kind) => write!(text, "{and} {n} more of the kind {}", kind.name()),
+                Source::Machine(kind) => write!(text, "{and} {n} more of the kind {kind}"),
                 Source::Place(_) => write!(text, "{and} {n} more as \"{}…\"", kind.prefix),
             };
         }
@@ -310,7 +318,14 @@ mod tests {
             }
         }
         assert!((50..100).contains(&lines.get()), "{}", lines.get());
+        for n in 0..1_000 {
+            let shown = say(Source::Machine("Refused".into()), Level::INFO, &n.to_string());
+            assert!(shown || n > 0, "the first of another machine");
+        }
+        assert!((50..100).contains(&lines.get()), "{}", lines.get());
         // The flood does not suppress the lines of hax itself.
+        assert!(say(Source::Machine("Failed".into()), Level::WARN, "web: failed"));
+        assert!(say(Source::Machine("Starts".into()), Level::INFO, "web: starts"));
         assert!(say(Source::Fact(FactKind::LeaderLost), Level::WARN, "lost"));
         assert!(say(Source::Fact(FactKind::Ready), Level::INFO, "ready"));
         assert!(say(Source::Place("an end"), Level::ERROR, "cannot listen"));

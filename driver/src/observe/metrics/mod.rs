@@ -55,6 +55,8 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Reports {
     of: TypeId,
+    /// The kinds begin with those of the host's own facts.
+    has_own: bool,
     seen: Counters,
     took: Vec<(Metric, Histogram)>,
 }
@@ -62,7 +64,14 @@ struct Reports {
 impl Reports {
     fn of<F: Report + 'static>() -> Self {
         let took = F::LATENCIES.iter().map(|metric| (*metric, Histogram::default())).collect();
-        Self { of: TypeId::of::<F>(), seen: Counters::of::<F>(), took }
+        let has_own = F::KINDS.starts_with(Fact::KINDS);
+        Self { of: TypeId::of::<F>(), has_own, seen: Counters::of::<F>(), took }
+    }
+
+    /// Returns whether the facts `F` are counted here, with the same numbers of kinds and metrics.
+    fn has<F: Report + 'static>(&self) -> bool {
+        let of = TypeId::of::<F>();
+        self.of == of || self.has_own && of == TypeId::of::<Fact>()
     }
 }
 
@@ -86,9 +95,11 @@ impl Metrics {
     #[must_use]
     pub fn of<M: Machine<Fact: 'static>>(clock: Clock) -> Self {
         let mut metrics = Self::new(clock);
-        if TypeId::of::<M::Fact>() != TypeId::of::<Fact>() {
-            metrics.reports.push(Reports::of::<M::Fact>());
+        let reports = Reports::of::<M::Fact>();
+        if reports.has_own {
+            metrics.reports.clear();
         }
+        metrics.reports.push(reports);
         metrics.gauges = M::GAUGES.iter().map(|gauge| (*gauge, AtomicU64::new(0))).collect();
         metrics
     }
@@ -106,7 +117,7 @@ impl Metrics {
     /// Logs a fact, counts it, and records its duration if it has one.
     pub fn record<F: Report + 'static>(&self, fact: &F) {
         facts::log(fact);
-        let Some(reports) = self.reports.iter().find(|all| all.of == TypeId::of::<F>()) else {
+        let Some(reports) = self.reports.iter().find(|all| all.has::<F>()) else {
             return;
         };
         reports.seen.count(fact.nth());
@@ -118,7 +129,7 @@ impl Metrics {
     /// Returns the count of this fact's kind.
     #[must_use]
     pub fn seen<F: Report + 'static>(&self, fact: &F) -> u64 {
-        let reports = self.reports.iter().find(|all| all.of == TypeId::of::<F>());
+        let reports = self.reports.iter().find(|all| all.has::<F>());
         reports.map_or(0, |reports| reports.seen.get(fact.nth()))
     }
 
@@ -172,8 +183,14 @@ impl Metrics {
         let facts = "What happened, by the kind of its log line.";
         text.family("hax_facts_total", "counter", facts);
         for (kind, n) in self.reports.iter().flat_map(|reports| reports.seen.iter()) {
-            let labels = [("fact", kind.name), ("level", facts::word(kind.level))];
-            text.sample("hax_facts_total", &labels, n);
+            let labels = [
+                ("fact", kind.name),
+                ("level", facts::word(kind.level)),
+                ("machine", kind.machine),
+            ];
+            // The node's own facts have no machine.
+            let labels = &labels[..labels.len() - usize::from(kind.machine.is_empty())];
+            text.sample("hax_facts_total", labels, n);
         }
         self.durations(&mut text);
         process::render(&mut text);
@@ -252,6 +269,9 @@ mod tests {
     use hax_core::bridge::config::Config;
     use hax_core::machine::{ExitReason, Input, Output, Status};
     use hax_core::node::{Node, gauges};
+    use hax_core::route;
+    use hax_core::services::fact as services;
+    use hax_core::with_services::{NodeFact, WithServices};
 
     use super::*;
 
@@ -318,6 +338,29 @@ mod tests {
         assert!(metrics.render(0).contains("hax_consul_calls_in_flight 0\n"));
     }
 
+    #[test]
+    fn each_series_is_there_once_whatever_machine_runs() {
+        let node = Metrics::of::<WithServices<Node>>(Clock::new());
+        node.record(&Fact::Ready {});
+        node.record(&NodeFact::Ha(Fact::Ready {}));
+        node.record(&NodeFact::Services(services::Fact::Left {}.into()));
+        let text = node.render(0);
+        for line in [
+            "hax_facts_total{fact=\"Ready\",level=\"info\"} 2",
+            "hax_facts_total{fact=\"Left\",level=\"info\",machine=\"services\"} 1",
+            "hax_services_instances 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        for text in [text, Metrics::of::<route::Server>(Clock::new()).render(0)] {
+            let mut series: Vec<_> =
+                text.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+            series.sort_unstable();
+            let twice = series.windows(2).find(|pair| pair[0].0 == pair[1].0);
+            assert_eq!(twice, None);
+        }
+    }
+
     /// A machine of another kind, with facts of its own.
     struct Other;
 
@@ -330,7 +373,8 @@ mod tests {
     }
 
     impl Report for Bell {
-        const KINDS: &'static [Kind] = &[Kind { name: "Rang", level: Level::Debug }];
+        const KINDS: &'static [Kind] =
+            &[Kind { name: "Rang", level: Level::Debug, machine: "bell" }];
         const LATENCIES: &'static [Metric] = &[Metric { name: "bell_seconds", help: "Its time." }];
 
         fn nth(&self) -> usize {
@@ -379,7 +423,7 @@ mod tests {
         for line in [
             "bell_height 47",
             "bell_seconds_count 1",
-            "hax_facts_total{fact=\"Rang\",level=\"debug\"} 1",
+            "hax_facts_total{fact=\"Rang\",level=\"debug\",machine=\"bell\"} 1",
             "hax_facts_total{fact=\"Stopped\",level=\"info\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");

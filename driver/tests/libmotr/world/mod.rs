@@ -101,6 +101,7 @@ impl World {
                     | Output::Exec(_)
                     | Output::File(_)
                     | Output::Fifo(_)
+                    | Output::State(_)
                     | Output::Keeper(_) => {
                         unreachable!("nobody asked")
                     }

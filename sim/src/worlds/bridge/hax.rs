@@ -7,6 +7,7 @@ use hax_core::bridge::config;
 use hax_core::ha::fact::{Fact, FactKind};
 use hax_core::node::{self, Node};
 use hax_core::wire;
+use hax_core::wire::endpoint::Keeping;
 
 use super::{Bridge, World};
 use crate::engine::Party;
@@ -19,11 +20,26 @@ pub(super) struct Hax {
     pub(super) config: Option<node::Config>,
     /// The time of the last post of checks to it.
     pub(super) last_post: Option<u64>,
+    /// The id of the boot of its node, as it sees it.
+    pub(super) boot: u128,
+}
+
+/// What has happened to the kept state between two lives of a hax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is there.
+    Kept,
+    /// It is an older copy.
+    Stale,
+    Lost,
+    Torn,
+    /// The boot id is another one.
+    Rebooted,
 }
 
 impl Hax {
     pub(super) fn new(fid: Fid, name: &str, addr: SocketAddr) -> Self {
-        Self { fid, name: name.to_owned(), addr, config: None, last_post: None }
+        Self { fid, name: name.to_owned(), addr, config: None, last_post: None, boot: 1 }
     }
 }
 
@@ -37,9 +53,47 @@ impl World<'_, Bridge> {
         };
         self.cast.swarm.apply_limits(&mut config);
         self.cast.oracle.on_start(i, &config);
-        hax.config = Some(config.clone());
-        self.net.listen(Party::Node(i), hax.addr);
+        if self.cast.swarm.keeps {
+            config.wire.keeping = Some(self.keep_links(i));
+        }
+        self.cast.hax[i].config = Some(config.clone());
+        self.net.listen(Party::Node(i), self.cast.hax[i].addr);
         Node::new(config)
+    }
+
+    /// Returns what the last life of a hax has left behind, after its fate.
+    fn keep_links(&mut self, i: usize) -> Keeping {
+        let fate = self.draw_fate(i);
+        let Self { hosts, sim, cast, .. } = self;
+        let state = &mut hosts[i].kept_state;
+        match fate {
+            Fate::Kept => {}
+            Fate::Stale => state.age(1 + usize::try_from(sim.choose(12)).unwrap_or(0)),
+            Fate::Lost => state.lose(),
+            Fate::Torn => state.damage(|n| sim.choose(n)),
+            Fate::Rebooted => cast.hax[i].boot += 1,
+        }
+        let slots = state.found();
+        let hax = &self.cast.hax[i];
+        let (boot, process) = (hax.boot, hax.fid);
+        self.cast.oracle.on_kept(i, fate, slots.len());
+        self.sim.log(|| format!("hax {i}: {} links are {fate:?}", slots.len()));
+        Keeping { boot, process, ends_links: false, slots }
+    }
+
+    fn draw_fate(&mut self, i: usize) -> Fate {
+        if self.sim.are_faults_off() || self.hosts[i].kept_state.len() == 0 {
+            return Fate::Kept;
+        }
+        // Only the positions of a process that has taken all messages show that a copy is old.
+        let slow = self.cast.swarm.slow_ms > 0 || self.cast.motr.iter().any(|p| p.withholds_acks);
+        match self.sim.choose(10) {
+            4..=6 if !slow => Fate::Stale,
+            7 => Fate::Lost,
+            8 => Fate::Torn,
+            9 => Fate::Rebooted,
+            _ => Fate::Kept,
+        }
     }
 
     pub(super) fn on_hax_fact(&mut self, i: usize, fact: &Fact) {

@@ -41,6 +41,8 @@ pub struct Swarm {
     pub absent: u16,
     /// The maximum delay of a process's acknowledgement, in ms.
     pub slow_ms: u64,
+    /// The state of links is kept for the next life of a hax.
+    pub keeps: bool,
 }
 
 impl Swarm {
@@ -60,6 +62,7 @@ impl Swarm {
             agent_faults: false,
             absent: 0,
             slow_ms: 0,
+            keeps: false,
         }
     }
 
@@ -85,7 +88,9 @@ impl Swarm {
             1 => bits(choice) & bits(choice),
             _ => bits(choice) | bits(choice),
         };
-        swarm.elects = choice.below(4) != 3;
+        // One decision draws two options, so that worlds without kept state are as they were.
+        let elector = choice.below(4);
+        (swarm.elects, swarm.keeps) = (elector != 3, elector == 2);
         swarm.bq = choice.below(4) != 3;
         // One decision draws three rare options, so that the later bytes of existing tapes keep their
         // meaning.
@@ -156,7 +161,7 @@ impl fmt::Display for Swarm {
         write!(
             f,
             "nodes {} clients {} rounds {} pace {} ms, lag {} ms, slow {} ms, tight {:#06x}, \
-             elects {}, bq {}, panics {}, spiel {}, apart {}, late {} ms, absent {:#x}, posts {}/1000, consul {}/1000:",
+             elects {}, keeps {}, bq {}, panics {}, spiel {}, apart {}, late {} ms, absent {:#x}, posts {}/1000, consul {}/1000:",
             self.nodes,
             self.clients,
             self.odds.rounds,
@@ -165,6 +170,7 @@ impl fmt::Display for Swarm {
             self.slow_ms,
             self.tight,
             self.elects,
+            self.keeps,
             self.bq,
             self.panics,
             self.spiel,

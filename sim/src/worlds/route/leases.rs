@@ -38,6 +38,17 @@ struct Router {
     calls: BTreeMap<CallId, (Asked, u64, Bytes)>,
     sessions: BTreeSet<String>,
     proofs: [Option<Proof>; GROUPS.len()],
+    /// Until these times Consul withholds each lease from the other router, whatever this router has read
+    /// since. A handler that is being killed may still write.
+    withheld: [u64; GROUPS.len()],
+}
+
+impl Router {
+    /// Observes a proof of a lease, which is valid for `hold` µs from its sending.
+    fn proves(&mut self, group: usize, proof: Proof, hold: u64) {
+        self.withheld[group] = self.withheld[group].max(proof.sent + hold);
+        self.proofs[group] = Some(proof);
+    }
 }
 
 /// The time of a router as the holder of a lease.
@@ -78,7 +89,7 @@ impl Leases {
     }
 
     /// Returns the time until which a router is certain of a lease, in µs.
-    pub(super) fn certain_until(&self, router: usize, group: usize) -> u64 {
+    fn certain_until(&self, router: usize, group: usize) -> u64 {
         let proof = &self.routers[router].proofs[group];
         proof.as_ref().map_or(0, |proof| proof.sent + self.config.hold_us())
     }
@@ -128,6 +139,7 @@ impl Leases {
                     let is_ended = |proof: &mut Proof| target.ends_with(&proof.session);
                     if is_given_back {
                         *proof = None;
+                        of.withheld[group] = 0;
                     } else if target.starts_with("/v1/session/destroy/") {
                         proof.take_if(is_ended);
                     }
@@ -138,6 +150,7 @@ impl Leases {
 
     /// Observes a response of Consul just before the router takes it.
     pub(super) fn hears(&mut self, router: usize, reply: &Reply) {
+        let hold = self.config.hold_us();
         let of = &mut self.routers[router];
         let Some((asked, sent, body)) = of.calls.remove(&reply.id) else { return };
         let Ok(answer) = &reply.result else { return };
@@ -158,14 +171,14 @@ impl Leases {
                 }
                 let before = of.proofs[group].as_ref().filter(|proof| proof.session == session);
                 let sent = before.map_or(sent, |proof| proof.sent.max(sent));
-                of.proofs[group] = Some(Proof { session, sent });
+                of.proves(group, Proof { session, sent }, hold);
             }
             Asked::Acquire(group) => {
                 let result: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                 if result["Results"].is_array()
                     && let Some(session) = session_of(&body)
                 {
-                    of.proofs[group] = Some(Proof { session, sent });
+                    of.proves(group, Proof { session, sent }, hold);
                 }
             }
         }
@@ -203,12 +216,15 @@ impl Leases {
         (group, term): (usize, u64),
     ) -> Result<(), Violation> {
         let other = 1 - router;
-        let until = self.certain_until(other, group);
+        let until = self.routers[other].withheld[group];
         self.tenures[group] = Some(Tenure { router, term, troubled: BTreeSet::new() });
         if now >= self.restored_until {
             if until > now {
                 let text = format!("{router} in term {term}, and {other} for {} µs", until - now);
-                return Violation::of("no two routers are certain of a lease at once", text);
+                return Violation::of(
+                    "a lease is gained once nobody else can be certain of it",
+                    text,
+                );
             }
             if let Some((newest, by)) = self.newest[group].filter(|(newest, _)| term <= *newest) {
                 let text = format!("{router} in term {term} after {by} in term {newest}");
@@ -240,10 +256,9 @@ impl Leases {
         (router, group): (usize, usize),
         term: u64,
     ) -> Result<(), Violation> {
-        let until = self.certain_until(router, group);
-        if now >= until {
+        if now >= self.routers[router].withheld[group] {
             let text = format!("router {router} writes in term {term}");
-            return Violation::of("a write begins while its router is certain of the lease", text);
+            return Violation::of("a write begins while nobody else can have the lease", text);
         }
         match self.newest[group].filter(|(newest, by)| *newest > term && *by != router) {
             Some((newest, by)) if now >= self.restored_until => {

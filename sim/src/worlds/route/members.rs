@@ -312,6 +312,7 @@ impl World<'_, Route> {
                 | Output::HttpStream(_)
                 | Output::File(_)
                 | Output::Keeper(_)
+                | Output::State(_)
                 | Output::Fact(_) => Ok(()),
             };
             self.sim.check(result);

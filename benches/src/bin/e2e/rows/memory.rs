@@ -75,7 +75,7 @@ impl Run<'_> {
     }
 }
 
-fn strangers(n: u64) -> Vec<Fid> {
+pub(super) fn strangers(n: u64) -> Vec<Fid> {
     (0..n).map(|n| Fid::process(100_000 + n)).collect()
 }
 

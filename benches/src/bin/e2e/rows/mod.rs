@@ -6,6 +6,7 @@ mod growth;
 mod health;
 mod links;
 mod memory;
+mod restart;
 mod start;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::row::Row;
 
 pub(crate) use follower::{ends, rows as servers};
 pub(crate) use growth::plots;
+pub(crate) use restart::rows as restarts;
 
 /// The timeout of all waits.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -98,6 +100,7 @@ pub(crate) async fn all(program: &Path, quick: bool) -> anyhow::Result<Vec<Row>>
     run.failure_flood().await?;
     run.memory().await?;
     let Run { mut rows, .. } = run;
+    rows.extend(restarts(program, quick).await?);
     rows.extend(servers(program, quick).await?);
     rows.extend(growth::rows(program, quick).await?);
     Ok(rows)

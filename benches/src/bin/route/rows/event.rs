@@ -13,10 +13,10 @@ use hax_benches::rig::clock;
 use hax_tokio::demo::lab::{Lab, THERE};
 use serde_json::Value;
 
-use super::skipped;
 use crate::router::Router;
 use crate::row::Row;
 use crate::sample::{Sample, ms};
+use crate::table::skipped;
 
 pub(super) fn rows(hax: &Path, quick: bool) -> anyhow::Result<Vec<Row>> {
     let times = if quick { 10 } else { 300 };

@@ -9,10 +9,10 @@ use std::time::Duration;
 use hax_benches::rig::clock;
 use hax_sim::real::{self, Options, RealConsul};
 
-use super::skipped;
 use crate::router::Router;
 use crate::row::Row;
 use crate::sample::{pause, until};
+use crate::table::skipped;
 
 /// The number of busy loops.
 const LOOPS: usize = 8;

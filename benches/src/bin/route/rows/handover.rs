@@ -7,10 +7,10 @@ use hax_benches::rig::clock;
 use hax_sim::real::{self, Options, RealConsul};
 use hax_tokio::demo::lab::{Lab, Pings};
 
-use super::skipped;
 use crate::router::Router;
 use crate::row::Row;
 use crate::sample::{Sample, ms, pause, until};
+use crate::table::skipped;
 
 /// The interval between two pings.
 const EVERY: Duration = Duration::from_millis(1);

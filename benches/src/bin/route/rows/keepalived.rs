@@ -8,10 +8,10 @@ use std::time::Duration;
 use hax_benches::rig::clock;
 use hax_tokio::demo::lab::Lab;
 
-use super::skipped;
 use crate::router::Router;
 use crate::row::Row;
 use crate::sample::{Sample, ms, until};
+use crate::table::skipped;
 
 /// The address that keepalived moves.
 const VIP: &str = "10.0.0.50";

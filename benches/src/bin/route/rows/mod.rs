@@ -7,12 +7,7 @@ mod handover;
 mod keepalived;
 mod size;
 
-use std::path::Path;
-
-use crate::row::Row;
-
-/// A measurement of a program. The flag asks for a quick one.
-type Measure = fn(&Path, bool) -> anyhow::Result<Vec<Row>>;
+use crate::table::Measure;
 
 /// All measurements, by the names of their rows.
 pub(crate) const ALL: [(&str, Measure); 7] = [
@@ -24,19 +19,3 @@ pub(crate) const ALL: [(&str, Measure); 7] = [
     ("rss", size::rss),
     ("size", size::size),
 ];
-
-pub(crate) fn names() -> String {
-    ALL.map(|(name, _)| name).join(", ")
-}
-
-/// Returns a row that says why it is not measured.
-fn skipped(name: &'static str, why: impl ToString) -> Row {
-    Row {
-        name,
-        unit: "",
-        target: "–",
-        ok: true,
-        more: format!("not measured: {}", why.to_string()),
-        ..Row::default()
-    }
-}

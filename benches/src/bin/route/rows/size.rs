@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use hax_core::route::node::Index;
 use hax_core::route::scripts::{self, Action};
 
-use super::skipped;
 use crate::router::Router;
 use crate::row::Row;
+use crate::table::skipped;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -40,7 +40,7 @@ pub(super) fn size(_hax: &Path, _quick: bool) -> anyhow::Result<Vec<Row>> {
     }
     let features = ["--no-default-features", "--features", "route"];
     let program = ["--profile", "release-small", "-p", "hax-smol", "--bin", "hax-smol"];
-    crate::cargo(&[&program[..], &features].concat())?;
+    crate::table::cargo(&[&program[..], &features].concat())?;
     let own = std::env::current_exe()?;
     let target = own.ancestors().nth(2).context("a target directory")?;
     let value = std::fs::metadata(target.join("release-small/hax-smol"))?.len() as f64 / MIB;

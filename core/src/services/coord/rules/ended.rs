@@ -12,6 +12,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::{RuleCx, StartOf};
+use crate::base::mutant::{Mutant, mutant};
 use crate::services::coord::fact::Fact;
 use crate::services::coord::graph::Placement;
 use crate::services::model::class::Class;
@@ -25,9 +26,26 @@ pub(super) fn on_ended(cx: &mut RuleCx<'_>, placement: &Placement) {
     match wanted.want {
         Want::Stopped if is_down && phase == Some(Phase::Stopping) => cx.set_job(placement, None),
         Want::Stopped | Want::Resting => {}
-        // The delay of this end is running already.
-        Want::Running if matches!(phase, Some(Phase::Delay | Phase::Dependents)) => {}
+        // This end is worked already: its delay is running, or the next start or stop waits.
+        Want::Running if matches!(phase, Some(Phase::Delay | Phase::Dependents | Phase::Needs)) => {
+        }
         Want::Running => on_unwanted_end(cx, placement, wanted, &observed),
+    }
+}
+
+/// Returns whether an instance that rests may go on resting after its last end.
+pub(super) fn may_rest(cx: &mut RuleCx<'_>, placement: &Placement) -> bool {
+    let policy = cx.graph.types.get(&placement.kind).map(|of| of.restart.policy);
+    let class = cx.graph.row(placement).observed.reason.as_ref().map(|reason| reason.class);
+    class == Some(Class::NotStopped) || rests(policy.unwrap_or_default(), class)
+}
+
+/// Returns whether nothing follows an end of this class.
+fn rests(policy: Policy, class: Option<Class>) -> bool {
+    match policy {
+        Policy::Never => true,
+        Policy::OnFailure => class == Some(Class::Clean),
+        Policy::Always => false,
     }
 }
 
@@ -37,18 +55,18 @@ fn on_unwanted_end(
     wanted: Wanted,
     observed: &Observed,
 ) {
-    let rules = cx.graph.types.get(&placement.kind).map_or_else(Restart::default, |of| of.restart);
+    let Some(rules) = cx.graph.types.get(&placement.kind).map(|of| of.restart) else {
+        // Once the type can be read again, all instances are looked at.
+        return cx.cannot(placement, "it has ended, and its type cannot be read");
+    };
     let class = observed.reason.as_ref().map(|reason| reason.class);
     let text = observed.reason.as_ref().map_or("it has ended", |reason| &reason.text);
-    let is_success = class == Some(Class::Clean);
     let job = cx.graph.row(placement).job.value.clone();
     let (mut history, trying) = job.map_or_else(Default::default, |job| (job.history, job.trying));
-    match rules.policy {
-        Policy::Never => return rest(cx, placement, &format!("{text}; the policy is never")),
-        Policy::OnFailure if is_success => return rest(cx, placement, text),
-        Policy::OnFailure | Policy::Always => {}
+    if rules.policy == Policy::Never {
+        return rest(cx, placement, &format!("{text}; the policy is never"));
     }
-    if class == Some(Class::NotStopped) {
+    if class == Some(Class::NotStopped) || rests(rules.policy, class) {
         return rest(cx, placement, text);
     }
     if class == Some(Class::Config) && trying.is_none() {
@@ -98,7 +116,7 @@ fn respond(
 ) {
     let (kind, node) = (placement.kind.clone(), placement.node.clone());
     match history.on_short_life(cx.now.mono, rules, had_run) {
-        Response::Again(delay) if delay.is_zero() => {
+        Response::Again(delay) if delay.is_zero() || mutant(Mutant::NoDelay) => {
             again(cx, placement, wanted, (history, trying), text)
         }
         Response::Again(delay) => {
@@ -106,6 +124,9 @@ fn respond(
             cx.say(Fact::Delays { kind, node, ms });
             let job = Job { history, trying, ..cx.job(Phase::Delay, Some(delay)) };
             cx.set_job(placement, Some(job));
+        }
+        Response::GiveUp if mutant(Mutant::NeverGivesUp) => {
+            again(cx, placement, wanted, (history, trying), text)
         }
         Response::GiveUp => {
             let limit = String::from(rules.give_up);

@@ -13,6 +13,7 @@ mod restart;
 mod running;
 mod start;
 mod stop;
+mod supervise;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -35,6 +36,7 @@ use crate::services::model::record::{
 pub(super) use changed::look_over;
 pub(super) use due::on_due;
 pub(super) use node::{fill_all, on_down, on_up};
+pub(super) use supervise::supervise;
 
 /// The time that a node has beyond its own time limits.
 const SLACK: Duration = Duration::from_secs(10);
@@ -59,6 +61,7 @@ pub(super) fn on_event(cx: &mut RuleCx<'_>, event: &Event) {
             Verb::Restart => restart::on_asked(cx, ask),
         },
         What::Defined { record, stored } => reconfigure::on_defined(cx, record, stored),
+        What::Forgotten { node } => node::on_forgotten(cx, node),
     }
 }
 
@@ -138,6 +141,12 @@ impl RuleCx<'_> {
         row.job.value.as_ref().map(|job| job.phase)
     }
 
+    /// Returns the parameters of a start that waits for what it needs.
+    fn waiting(&self, placement: &Placement) -> Option<Given> {
+        let job = self.graph.rows.get(placement)?.job.value.as_ref()?;
+        (job.phase == Phase::Needs).then(|| job.given.clone())
+    }
+
     fn is_up(&self, node: &NodeName) -> bool {
         self.graph.nodes.get(node).is_some_and(|node| node.is_up)
     }
@@ -156,6 +165,11 @@ impl RuleCx<'_> {
         let row = self.graph.row(placement);
         let Some(wanted) = row.wanted.value.clone() else { return };
         if wanted.launch.revision == launch.revision {
+            if wanted.given != *given {
+                // Stored parameters may hide those that were given, until they are removed.
+                let given = given.clone();
+                self.graph.set_wanted(placement, Wanted { given, ..wanted });
+            }
             return;
         }
         // A configuration that was never proved is not one to return to.
@@ -166,6 +180,7 @@ impl RuleCx<'_> {
             Some(trying) => Some(trying.last),
             None => was_proved.then_some(wanted.launch),
         };
+        let last = last.filter(|last| last.revision != launch.revision);
         let trying = last.map(|last| Trying { failures: 0, last });
         let why = format!("configuration {} is tried", launch.revision);
         let (given, history) = (given.clone(), History::default());

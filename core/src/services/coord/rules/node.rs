@@ -23,7 +23,7 @@ pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName)
     let kinds: Vec<TypeName> = cx.graph.types.keys().cloned().collect();
     for kind in kinds {
         let placement = Placement { node: node.clone(), kind };
-        if cx.graph.places(&placement.kind).contains(&placement) {
+        if cx.graph.is_place(&placement.node, &placement.kind) {
             fill(cx, &placement);
         }
     }
@@ -31,6 +31,14 @@ pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName)
 
 pub(in crate::services::coord) fn on_down(cx: &mut RuleCx<'_>, node: &NodeName) {
     cx.say(Fact::NodeDown { node: node.clone() });
+}
+
+/// Drops a node whose records are deleted. One that is back by now has written records of its own.
+pub(super) fn on_forgotten(cx: &mut RuleCx<'_>, node: &NodeName) {
+    if !cx.is_up(node) {
+        cx.graph.forget(node);
+        cx.say(Fact::NodeForgotten { node: node.clone() });
+    }
 }
 
 /// Starts an instance if its type is to run, and nothing was ever wanted of it here.

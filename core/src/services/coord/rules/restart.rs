@@ -2,6 +2,7 @@
 //!
 //! - A running instance is stopped and started with the configuration that it has.
 //! - One that is not wanted to run is started.
+//! - A stop that still waits for others is taken back.
 //! - A request counts for the serial numbers that it names. So it restarts an instance once, even if it is
 //!   worked twice, or if the instance has failed and was started again meanwhile.
 
@@ -19,9 +20,13 @@ pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
     };
     let why = format!("restarted by {}", by(ask));
     for placement in placements {
+        start::take_stops_back(cx, &placement);
         let Some(row) = cx.graph.rows.get(&placement) else { continue };
         let Some(wanted) = row.wanted.value.clone() else { continue };
-        if !row.is_wanted() {
+        let is_wanted = row.is_wanted();
+        if let Some(given) = cx.waiting(&placement) {
+            start::begin(cx, &placement, &given, &why);
+        } else if !is_wanted {
             start::begin(cx, &placement, &wanted.given, &why);
         } else if ask
             .serials

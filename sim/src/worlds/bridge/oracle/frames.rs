@@ -120,7 +120,7 @@ impl Frames {
     pub(super) fn on_fact(&mut self, topology: &Topology, hax: usize, fact: &Fact) {
         let hax = &mut self.hax[hax];
         match fact {
-            Fact::LinkUp { process, .. } => {
+            Fact::LinkUp { process, .. } | Fact::LinkKept { process, .. } => {
                 hax.linked.insert(*process);
             }
             Fact::LinkClosed { process, .. } => {
@@ -314,7 +314,7 @@ pub(crate) fn check_hax_frame(bytes: &Bytes) -> Result<(), Violation> {
 }
 
 /// Returns a frame's header and items.
-fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
+pub(super) fn items(bytes: &Bytes) -> Result<(Header, Vec<Item>), Violation> {
     let rule = "what is written is one whole frame";
     let bad = |what: &str| Violation { rule, what: what.to_owned() };
     let raw = bytes.first_chunk::<HEADER>().ok_or_else(|| bad("too short"))?;

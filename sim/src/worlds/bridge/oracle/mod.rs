@@ -5,6 +5,7 @@
 mod calls;
 mod entries;
 mod frames;
+mod kept;
 mod kv;
 mod lanes;
 mod limits;
@@ -23,12 +24,14 @@ use hax_core::ha::spiel::Reply;
 use hax_core::node::{self, Node, Output};
 use hax_core::wire::codec::params::LinkIds;
 
+use super::hax::Fate;
 use crate::consul::Consul;
 use crate::engine::{Party, Violation};
 use calls::Calls;
 use entries::Entries;
 use frames::Frames;
 pub(crate) use frames::{check_frame, check_hax_frame};
+use kept::Kept;
 use kv::Kv;
 use lanes::Lanes;
 pub(crate) use limits::check_wire_view;
@@ -89,6 +92,7 @@ impl NodeRules {
                 | Output::File(_)
                 | Output::Fifo(_)
                 | Output::Keeper(_)
+                | Output::State(_)
                 | Output::Fact(_) => {}
             }
         }
@@ -133,6 +137,7 @@ pub(super) struct Oracle {
     topology: Topology,
     lives: Vec<Life>,
     frames: Frames,
+    kept: Kept,
     kv: Kv,
 }
 
@@ -140,8 +145,8 @@ impl Oracle {
     pub(super) fn new(topology: Topology, consul: &Consul) -> Self {
         let lives = topology.haxes.iter().map(|_| Life::default()).collect();
         let frames = Frames::new(topology.motr.len(), topology.haxes.len());
-        let kv = Kv::new(consul);
-        Self { topology, lives, frames, kv }
+        let (kept, kv) = (Kept::new(topology.haxes.len()), Kv::new(consul));
+        Self { topology, lives, frames, kept, kv }
     }
 
     // ---- lives ------------------------------------------------------------------------------------
@@ -149,6 +154,11 @@ impl Oracle {
     pub(super) fn on_start(&mut self, hax: usize, config: &node::Config) {
         self.lives[hax] = Life { rules: Some(NodeRules::new(config)), ..Life::default() };
         self.frames.on_hax_start(hax);
+    }
+
+    /// Records the state that a starting hax finds.
+    pub(super) fn on_kept(&mut self, hax: usize, fate: Fate, links: usize) {
+        self.kept.on_start(hax, fate, links);
     }
 
     pub(super) fn on_death(&mut self, hax: usize) {
@@ -169,7 +179,8 @@ impl Oracle {
         machine: &Node,
     ) -> Result<(), Violation> {
         let rules = self.lives[hax].rules.as_mut();
-        rules.map_or(Ok(()), |rules| rules.on_step(out, machine))
+        rules.map_or(Ok(()), |rules| rules.on_step(out, machine))?;
+        self.kept.on_step(hax, machine)
     }
 
     pub(super) fn on_request(&mut self, hax: usize, request: HttpId) {
@@ -192,7 +203,10 @@ impl Oracle {
         bytes: &Bytes,
     ) -> Result<(), Violation> {
         match who {
-            Party::Node(hax) => self.frames.on_hax_frame(&self.topology, &self.kv, now, hax, bytes),
+            Party::Node(hax) => {
+                self.kept.on_frame(hax, bytes)?;
+                self.frames.on_hax_frame(&self.topology, &self.kv, now, hax, bytes)
+            }
             Party::Peer(motr) => {
                 self.frames.on_process_frame(&self.topology, &self.kv, motr, bytes)
             }
@@ -207,7 +221,7 @@ impl Oracle {
         let result =
             rules.on_fact(now, fact).and_then(|()| lanes.on_fact(own, &self.topology, fact));
         self.frames.on_fact(&self.topology, hax, fact);
-        result
+        result.and_then(|()| self.kept.on_fact(hax, fact))
     }
 
     /// Checks a possible write to Consul, by a hax or by another client.

@@ -19,7 +19,7 @@ pub(super) struct Outcomes {
 impl Outcomes {
     pub(super) fn on_fact(&mut self, fact: &Fact) -> Result<(), Violation> {
         match fact {
-            Fact::LinkUp { link, .. } if !self.up.insert(*link) => {
+            Fact::LinkUp { link, .. } | Fact::LinkKept { link, .. } if !self.up.insert(*link) => {
                 return broken("each link has a name of its own", format!("{link} again"));
             }
             Fact::LinkClosed { link, .. } => {

@@ -155,6 +155,7 @@ impl Router {
                 Output::Fact(_)
                 | Output::Net(_)
                 | Output::Keeper(_)
+                | Output::State(_)
                 | Output::Consul(_)
                 | Output::Spiel(_)
                 | Output::Http(_)

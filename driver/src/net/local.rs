@@ -1,0 +1,90 @@
+//! The local socket of HTTP: a unix socket that some users of this node may use.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::folder;
+
+/// The permission bits of the socket: its user and its group may ask for changes.
+const MODE: u32 = 0o660;
+
+/// The permission bits of the socket's folder, if it is created.
+const FOLDER_MODE: u32 = 0o755;
+
+/// An error of the local socket.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve HTTP at the socket {}: {why} (--http-socket PATH names another one, none: no socket)", path.display())]
+pub struct Error {
+    path: PathBuf,
+    why: io::Error,
+}
+
+/// Listens at a path. A socket that nobody serves any more is replaced.
+///
+/// # Errors
+///
+/// If another program serves the path, or the system refuses it.
+pub fn listen(path: &Path) -> Result<UnixListener, Error> {
+    bind(path).map_err(|why| Error { path: path.to_owned(), why })
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        folder::make(parent, FOLDER_MODE)?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file already"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(ErrorKind::AddrInUse, "another program serves it"));
+        }
+        _ => {}
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    // The socket gets its name once it has its mode, so that no other user connects in between.
+    let new = path.with_file_name(name);
+    let _ = fs::remove_file(&new);
+    let listener = UnixListener::bind(&new)?;
+    let named = fs::set_permissions(&new, fs::Permissions::from_mode(MODE))
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| listener.set_nonblocking(true));
+    if named.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    named.map(|()| listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_taken_over_from_the_dead_only() {
+        let dir = std::env::temp_dir().join(format!("hax-local-{}", std::process::id()));
+        let path = dir.join("http.sock");
+        let first = listen(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+        let why = listen(&path).unwrap_err().to_string();
+        assert!(
+            why.contains("another program serves it") && why.contains("--http-socket"),
+            "{why}"
+        );
+        drop(first);
+        let second = listen(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        drop(second);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "text").unwrap();
+        listen(&path).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
