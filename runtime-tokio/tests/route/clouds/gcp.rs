@@ -225,7 +225,7 @@ fn r21_gcp_faults_of_the_network_are_failures_in_time() {
         let clock = hax_driver::host::clock::Clock::new();
         let (result, _) = handler(&job, &env);
         let took = Duration::from_micros(clock.now().mono.as_micros());
-        assert!(took < Duration::from_secs(3), "{name}: {took:?}");
+        assert!(took < Duration::from_secs(6), "{name}: {took:?}");
         assert!(detail(&result).contains(says), "{name}: {result}");
     }
 }
