@@ -38,8 +38,7 @@ impl State {
                 self.own_event(cx, ProcessEventKind::Started);
             }
             self.announce(cx, &news);
-            let cluster = &self.cluster;
-            self.links.catch_up(cx, || cluster.snapshot().collect());
+            self.links.catch_up(cx, &mut self.cluster);
             self.prove_deaths();
             if !self.stopping() {
                 self.on_conf_changed(cx);

@@ -166,8 +166,18 @@ impl Cx<'_> {
 
     /// Sends one message over these links.
     pub(crate) fn send(&mut self, to: Vec<LinkId>, body: Body, purpose: Purpose) -> SendId {
-        let send = self.shared_mut().next_send.mint();
         let message = Arc::new(Message::new(self.now().wall, body));
+        self.send_message(to, message, purpose)
+    }
+
+    /// Sends a message to links; it may be one that was sent before.
+    pub(crate) fn send_message(
+        &mut self,
+        to: Vec<LinkId>,
+        message: Arc<Message>,
+        purpose: Purpose,
+    ) -> SendId {
+        let send = self.shared_mut().next_send.mint();
         self.motr(motr::Command::Send { send, to: to.into(), message, purpose });
         send
     }

@@ -10,6 +10,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::base::fid::Fid;
@@ -20,15 +21,16 @@ use crate::bridge::context::Cx;
 use crate::bridge::continuation::Timer;
 use crate::cluster::{Changes, Cluster};
 use crate::ha::fact::Fact;
-use crate::ha::message::Body;
+use crate::ha::message::{Body, Message};
 use crate::ha::motr::{self, Purpose};
 use crate::ha::note::{NOTES_MAX, Note, Nvec, NvecKind, ObjectState};
 
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
-    /// Some link may need a snapshot.
-    snapshot_wanted: bool,
+    /// The links that may need a snapshot now.
+    returned: BTreeSet<LinkId>,
+    snapshot: Snapshot,
     /// The links whose owed news may have changed.
     owes: BTreeSet<LinkId>,
 }
@@ -105,13 +107,19 @@ impl Link {
 
     /// Makes all states pending. A process that is announced as failed is not announced as transient after
     /// that, nor as failed again.
-    fn owe_all(&mut self, all: Vec<Note>) {
+    fn owe_all(&mut self, all: &[Note]) {
         let ends = self.owed_ends.take().unwrap_or_default();
         let down = [ObjectState::Transient, ObjectState::Failed];
-        let due = |note: &Note| !down.contains(&note.state) || !ends.contains(&note.fid);
-        let due = all.into_iter().filter(due).map(|note| (note.fid, note.state));
+        let due = |note: &&Note| !down.contains(&note.state) || !ends.contains(&note.fid);
+        let due = all.iter().filter(due).map(|note| (note.fid, note.state));
         // A map is built faster than it is extended.
         self.pending.append(&mut due.collect());
+    }
+
+    /// Returns whether nothing is owed to the link but all states, and they can be sent in this many messages.
+    fn takes_all(&self, messages: usize, sends_max: usize) -> bool {
+        let owes_ends = self.owed_ends.as_ref().is_some_and(|ends| !ends.is_empty());
+        self.pending_count() == 0 && !owes_ends && self.in_flight + messages <= sends_max
     }
 
     /// Keeps what the snapshot will not contain; returns whether there is any.
@@ -133,7 +141,9 @@ impl Links {
 
     pub(crate) fn on_up(&mut self, cx: &Cx<'_>, link: LinkId, process: Fid, wants_all: bool) {
         self.links.insert(link, Link::new(cx.now().mono, process, wants_all));
-        self.snapshot_wanted |= wants_all;
+        if wants_all {
+            self.returned.insert(link);
+        }
     }
 
     /// Adds a link that was taken over.
@@ -184,7 +194,9 @@ impl Links {
                 link.since = cx.now().mono;
             }
             link.untried = false;
-            self.snapshot_wanted |= link.needs_snapshot;
+            if link.needs_snapshot {
+                self.returned.insert(id);
+            }
             self.flush(cx, id);
         }
     }
@@ -339,18 +351,25 @@ impl Links {
     }
 
     /// Sends all states to the links in need of a snapshot.
-    pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, all: impl Fn() -> Vec<Note>) {
-        if !core::mem::take(&mut self.snapshot_wanted) {
-            return;
-        }
-        let wanting = |(_, link): &(&LinkId, &Link)| link.up && link.needs_snapshot;
-        let ids: Vec<LinkId> = self.links.iter().filter(wanting).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(link) = self.links.get_mut(&id) {
-                link.needs_snapshot = false;
-                link.owe_all(all());
+    pub(crate) fn catch_up(&mut self, cx: &mut Cx<'_>, cluster: &mut Cluster) {
+        let sends_max = cx.config().limit.sends_per_link;
+        for id in core::mem::take(&mut self.returned) {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            if !link.up || !core::mem::take(&mut link.needs_snapshot) {
+                continue;
             }
-            self.flush(cx, id);
+            self.snapshot.update(cx, cluster.snapshot());
+            if !link.takes_all(self.snapshot.messages.len(), sends_max) {
+                link.owe_all(&self.snapshot.notes);
+                self.flush(cx, id);
+                continue;
+            }
+            link.owed_ends = None;
+            link.in_flight += self.snapshot.messages.len();
+            if !link.reported.is_empty() {
+                self.owes.insert(id);
+            }
+            self.snapshot.send(cx, id);
         }
     }
 
@@ -396,16 +415,44 @@ impl Links {
     }
 }
 
+/// All states as messages. Links that return while the states are unchanged share them.
+#[derive(Debug, Default)]
+struct Snapshot {
+    notes: Arc<[Note]>,
+    messages: Vec<Arc<Message>>,
+}
+
+impl Snapshot {
+    fn update(&mut self, cx: &Cx<'_>, notes: Arc<[Note]>) {
+        if Arc::ptr_eq(&self.notes, &notes) {
+            return;
+        }
+        let message = |notes: &[Note]| Arc::new(Message::new(cx.now().wall, states(notes.into())));
+        self.messages = notes.chunks(NOTES_MAX).map(message).collect();
+        self.notes = notes;
+    }
+
+    fn send(&self, cx: &mut Cx<'_>, to: LinkId) {
+        for (message, notes) in self.messages.iter().zip(self.notes.chunks(NOTES_MAX)) {
+            let send = cx.send_message([to].into(), Arc::clone(message), Purpose::States);
+            cx.fact(Fact::NotesSent { send, notes: count(notes.len()), links: 1 });
+        }
+    }
+}
+
 /// Sends notes. `ends` is whether they are the end of a life.
 fn send_notes(cx: &mut Cx<'_>, to: Vec<LinkId>, notes: Vec<Note>, ends: bool) -> SendId {
     let (links, n) = (count(to.len()), count(notes.len()));
     let news = ends || notes.iter().any(is_news);
     let purpose = if news { Purpose::News } else { Purpose::States };
-    // A receiver ignores a state that it knows already.
-    let nvec = Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes };
-    let send = cx.send(to, Body::Nvec(Box::new(nvec)), purpose);
+    let send = cx.send(to, states(notes), purpose);
     cx.fact(Fact::NotesSent { send, notes: n, links });
     send
+}
+
+fn states(notes: Vec<Note>) -> Body {
+    // A receiver ignores a state that it knows already.
+    Body::Nvec(Box::new(Nvec { kind: NvecKind::Set, id_of_get: 0, ignore_same_state: 1, notes }))
 }
 
 /// Returns whether a note is about an object without a state of its own: no snapshot contains it.

@@ -1,6 +1,7 @@
 //! The cluster as described by Consul: the configuration (`m0conf/`), the reported process events
 //! (`processes/`), the checks (health), and the resulting state of each object.
 
+mod announced;
 mod assess;
 pub(crate) mod cascade;
 pub mod conf;
@@ -11,4 +12,4 @@ pub mod replica;
 pub mod states;
 mod view;
 
-pub use view::{Changes, Cluster, Tracked};
+pub use view::{Changes, Cluster};

@@ -5,10 +5,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::announced::{Announced, Tracked, is_stateful};
 use super::conf::{Conf, Process};
-use super::fid_table::FidTable;
 use super::health::{Check, Dirty, Health, Source, Verdict, host_of};
 use super::liveness::Liveness;
 use super::states::{self, ProcessRecord};
@@ -24,7 +25,7 @@ pub struct Cluster {
     conf: Conf,
     records: BTreeMap<Fid, Stored>,
     health: Health,
-    states: [FidTable<Tracked>; STATEFUL.len()],
+    states: Announced,
     dirty: Dirty,
     /// The objects with a changed entry in the configuration.
     dirty_objects: BTreeSet<Fid>,
@@ -49,27 +50,6 @@ pub struct Changes {
     pub notes: Vec<Note>,
 }
 
-/// The types of objects with a state; all other objects are online.
-const STATEFUL: [Object; 7] = [
-    Object::Process,
-    Object::Service,
-    Object::Sdev,
-    Object::Drive,
-    Object::Node,
-    Object::Enclosure,
-    Object::Controller,
-];
-const LETTERS: [u8; STATEFUL.len()] = *b"rsdknec";
-
-/// The state of an object, and the state announced last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tracked {
-    /// The result of `state(object)`.
-    pub state: ObjectState,
-    /// The state announced to links.
-    pub announced: ObjectState,
-}
-
 /// The entry `processes/<fid>` in Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stored {
@@ -89,7 +69,7 @@ impl Cluster {
             conf: Conf::default(),
             records: BTreeMap::new(),
             health: Health::default(),
-            states: LETTERS.map(FidTable::new),
+            states: Announced::default(),
             dirty: Dirty::default(),
             dirty_objects: BTreeSet::new(),
             all_dirty: false,
@@ -133,18 +113,16 @@ impl Cluster {
     #[must_use]
     pub fn state(&self, fid: Fid) -> ObjectState {
         let Some(object) = fid.object() else { return ObjectState::Transient };
-        match slot(object) {
-            None => ObjectState::Online,
-            Some(slot) => {
-                self.states[slot].get(fid).map_or(ObjectState::Transient, |told| told.state)
-            }
+        if !is_stateful(object) {
+            return ObjectState::Online;
         }
+        self.states.get(fid).map_or(ObjectState::Transient, |tracked| tracked.state)
     }
 
-    /// Returns the announced states of all objects, as sent to a returning link.
-    pub fn snapshot(&self) -> impl Iterator<Item = Note> {
-        let all = self.states.iter().flat_map(FidTable::iter);
-        all.map(|(fid, told)| Note { fid, state: told.announced })
+    /// Returns the announced states of all objects, as sent to a returning link. It is the same slice while
+    /// no state changes.
+    pub fn snapshot(&mut self) -> Arc<[Note]> {
+        self.states.snapshot()
     }
 
     /// Returns the record in `processes/<fid>` and its `ModifyIndex`; index 0 if the key does not exist.
@@ -341,7 +319,7 @@ impl Cluster {
     /// Returns whether an object's type has a state here. Notes about other types are passed on unchanged.
     #[must_use]
     pub fn is_stateful(fid: Fid) -> bool {
-        fid.object().is_none_or(|object| slot(object).is_some())
+        fid.object().is_none_or(is_stateful)
     }
 
     /// Recomputes the dirty states and appends the changes to announce. Returns whether anything was dirty.
@@ -381,7 +359,7 @@ impl Cluster {
         self.dirty = Dirty::default();
         self.dirty_objects.clear();
         self.assess_all();
-        let before = core::mem::replace(&mut self.states, LETTERS.map(FidTable::new));
+        let before = core::mem::take(&mut self.states);
         let own = self.conf.own_objects();
         let own = own.filter_map(|object| Some((object, self.conf.own_state(object)?)));
         let mut all: Vec<(Fid, ObjectState)> = own.collect();
@@ -391,12 +369,14 @@ impl Cluster {
             all.extend(entry.services.iter().map(|service| (*service, state)));
         }
         for (fid, state) in all {
-            let Some(slot) = fid.object().and_then(slot) else { continue };
-            let told = before[slot].get(fid).map_or(state, |old| old.announced);
+            if !fid.object().is_some_and(is_stateful) {
+                continue;
+            }
+            let old = before.get(fid);
+            let announced = old.map_or(state, |old| old.announced);
+            self.states.set(fid, Tracked { state, announced });
             // An object that is new here is announced, unless nothing was announced before.
-            let new = before[slot].get(fid).is_none() && !first;
-            self.states[slot].insert(fid, Tracked { state, announced: told });
-            if new {
+            if old.is_none() && !first {
                 news.notes.push(Note { fid, state });
             } else {
                 self.announce(fid, state, first, &mut news.notes);
@@ -415,14 +395,13 @@ impl Cluster {
     }
 
     fn announce(&mut self, fid: Fid, state: ObjectState, silently: bool, news: &mut Vec<Note>) {
-        let Some(slot) = fid.object().and_then(slot) else { return };
-        let entry = self.states[slot].entry(fid, || Tracked { state, announced: state });
-        entry.state = state;
-        if !covers(entry.announced, state, fid) {
-            entry.announced = state;
-            if !silently {
-                news.push(Note { fid, state });
-            }
+        let announced = self.states.get(fid).map_or(state, |old| old.announced);
+        if covers(announced, state, fid) {
+            return self.states.set(fid, Tracked { state, announced });
+        }
+        self.states.set(fid, Tracked { state, announced: state });
+        if !silently {
+            news.push(Note { fid, state });
         }
     }
 
@@ -435,13 +414,16 @@ impl Cluster {
         let state = self.process_state(process);
         let mut ends = Vec::new();
         for fid in fids {
-            let Some(slot) = fid.object().and_then(slot) else { continue };
-            let Some(entry) = self.states[slot].get_mut(fid) else { continue };
-            *entry = Tracked { state, announced: ObjectState::Failed };
-            ends.push(Note { fid, state: ObjectState::Failed });
+            if self.states.get(fid).is_none() {
+                continue;
+            }
+            let failed = ObjectState::Failed;
+            ends.push(Note { fid, state: failed });
             news.notes.retain(|note| note.fid != fid);
-            if !covers(entry.announced, state, fid) {
-                entry.announced = state;
+            if covers(failed, state, fid) {
+                self.states.set(fid, Tracked { state, announced: failed });
+            } else {
+                self.states.set(fid, Tracked { state, announced: state });
                 news.notes.push(Note { fid, state });
             }
         }
@@ -470,11 +452,6 @@ impl Cluster {
         }
         record
     }
-}
-
-/// Returns the index of a type's table of states; `None` for a type without a state.
-fn slot(object: Object) -> Option<usize> {
-    STATEFUL.iter().position(|stateful| *stateful == object)
 }
 
 /// Returns whether the announced state `told` makes an announcement of `state` unnecessary. A process

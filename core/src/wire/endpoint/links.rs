@@ -1,5 +1,6 @@
 //! The links of an endpoint: their messages, and the reachability of their peers.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -13,7 +14,6 @@ use crate::ha::fact::Fact;
 use crate::ha::message::Message;
 use crate::ha::motr::{Event, Purpose};
 use crate::wire::codec::fop::{Fop, LinkMsg};
-use crate::wire::codec::message;
 use crate::wire::conns::Out;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::endpoint::io::{Output, Stop, Timer};
@@ -37,28 +37,25 @@ impl Endpoint {
         now: Instant,
         (send, purpose): (SendId, Purpose),
         to: &[LinkId],
-        message: &Message,
+        message: &Arc<Message>,
         out: &mut Vec<Output>,
     ) {
-        let sendable = message::is_sendable(message) && message::harm(message).is_none();
-        let mut body = Vec::new();
-        if sendable {
-            message::encode(message, &mut body);
-        } else {
+        let body = self.encodings.encode(message);
+        if body.is_none() {
             out.fact(Fact::Unsendable { send });
         }
-        let body = Bytes::from(body);
         for id in to {
             let link = *id;
             let Some(peer) = self.links.get_mut(link) else { continue };
-            if !sendable || peer.ending || peer.link.sent.len() >= self.config.queue_max {
-                if sendable && !peer.ending {
+            let full = peer.link.sent.len() >= self.config.queue_max;
+            let Some(body) = body.clone().filter(|_| !peer.ending && !full) else {
+                if body.is_some() && !peer.ending {
                     out.fact(Fact::QueueFull { link, send });
                 }
                 out.push(Output::Motr(Event::Undelivered { link, send }));
                 continue;
-            }
-            peer.link.push(Sent { send: Some(send), purpose, body: body.clone() });
+            };
+            peer.link.push(Sent { send: Some(send), purpose, body });
             if let Some(peer) = self.links.touch(link) {
                 peer.pump(now, &mut self.rpc, out);
             }

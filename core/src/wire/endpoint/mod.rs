@@ -3,6 +3,7 @@
 //! It has TCP below, [`motr::Event`]s and [`motr::Command`]s above. To the bridge it looks the same as Motr's
 //! own library.
 
+pub(crate) mod encodings;
 pub(crate) mod ending;
 pub(crate) mod entry;
 pub(crate) mod entrypoints;
@@ -28,6 +29,7 @@ use crate::ha::motr;
 use crate::wire::codec::fop::Fop;
 use crate::wire::codec::params::{Cookie, LinkIds};
 use crate::wire::conns::{Limits, Out};
+use crate::wire::endpoint::encodings::Encodings;
 use crate::wire::endpoint::entry::Entry;
 use crate::wire::endpoint::io::{Stop, Timer};
 use crate::wire::endpoint::kept::Owner;
@@ -56,6 +58,7 @@ pub struct Endpoint {
     /// id were opened before that.
     pub(crate) last_end: u64,
     pub(crate) entries: BTreeMap<EntryId, Entry>,
+    pub(crate) encodings: Encodings,
     pub(crate) cookie: Cookie,
     pub(crate) next_link: LinkId,
     pub(crate) next_msg: MsgId,
@@ -106,6 +109,7 @@ impl Endpoint {
             ended: VecDeque::new(),
             last_end: 0,
             entries: BTreeMap::new(),
+            encodings: Encodings::default(),
             cookie: Cookie([1, config.generation, u64::MAX, config.generation, config.seed]),
             next_link: LinkId(1),
             next_msg: MsgId(1),
