@@ -189,6 +189,9 @@ pub struct View {
     pub instance: InstanceId,
     /// The service name that the instance holds or held.
     pub name: ServiceName,
+    /// The tag of the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Box<str>>,
     /// The state of the instance.
     pub state: State,
     /// The process id of the main process.
@@ -264,6 +267,7 @@ mod tests {
         let view = Box::new(View {
             instance: instance.clone(),
             name: ServiceName::new("n").unwrap(),
+            tag: Some("t".into()),
             state: State::Ended,
             pid: Some(5),
             generation: 3,

@@ -106,6 +106,7 @@ impl Instance {
         View {
             instance: self.start.instance.clone(),
             name: self.start.name.clone(),
+            tag: self.start.tag.clone(),
             state: self.state(),
             pid: self.process.map(|process| process.pid),
             generation: self.generation,

@@ -65,6 +65,9 @@ pub enum Ask {
     },
 }
 
+/// The maximum size of a tag, in bytes.
+pub const TAG_MAX: usize = 64;
+
 /// The parameters of an instance's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +121,10 @@ pub struct Start {
     /// `HAX_INSTANCE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<Box<str>>,
+    /// A word of the client's, at most [`TAG_MAX`] bytes. It is repeated in the instance's views: a client that
+    /// finds the instance later knows by it with which configuration it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Box<str>>,
 }
 
 fn root() -> Box<str> {
@@ -306,6 +313,7 @@ impl Start {
             ((-1000..=1000).contains(&self.oom_score_adj), "oom_score_adj: -1000 to 1000"),
             (self.umask <= 0o777, "umask: 0 to 0777 (511)"),
             ((1..=SIGNAL_MAX).contains(&self.stop.signal), "stop.signal: 1 to 31"),
+            (self.tag.as_ref().is_none_or(|tag| tag.len() <= TAG_MAX), "tag: at most 64 bytes"),
             (fits(self.stop.kill_after_ms) && fits(grace), "a time is longer than a week"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err(why))
@@ -333,6 +341,7 @@ pub(super) mod tests {
         full.limits.insert(Resource::Nofile, Some(64));
         full.limits.insert(Resource::Core, None);
         full.env.insert("A".into(), "b".into());
+        full.tag = Some("t".into());
         full.stop.command = ["/bin/stop".into(), "now".into()].into();
         let instance = InstanceId::new("i").unwrap();
         for ask in [

@@ -113,6 +113,29 @@ fn a_probe_of_an_instance_that_is_found_is_not_overdue() {
     assert_eq!(field.starts(0, "web"), 1);
 }
 
+/// A request names a known node. If somebody deletes the node's records before the request is worked, the node
+/// has it when it is back.
+#[test]
+fn a_start_on_a_node_whose_records_were_deleted_waits_for_the_node() {
+    let mut field = Field::new(2);
+    let first = field.coordinator().unwrap();
+    let other = 1 - first;
+    let name = field.nodes[other].name.clone();
+    let record = kind("web", &json!({})).to_string();
+    assert_eq!(field.call(first, "POST", "/v1/types", &record).0, 200);
+    field.kill(first);
+    let path = format!("/v1/services/web/start?wait=0&node={name}");
+    assert_eq!(field.call(other, "POST", &path, "").0, 202);
+    field.kill(other);
+    let target = format!("/v1/kv/ha/node/{name}/?recurse");
+    field.tell_consul("DELETE", &target, "");
+    field.start(first);
+    field.until(20_000, |field| field.events() == 0);
+    assert_eq!(field.starts(other, "web"), 0);
+    field.start(other);
+    field.until_state(other, "web", "running");
+}
+
 /// Damages a record, restarts hax if it has to notice, and corrects the record.
 fn damage_and_correct(key: &str, restarts: bool) -> Field {
     let mut field = with_web(1, &json!({}));
@@ -179,6 +202,39 @@ fn after_a_restored_snapshot_what_runs_has_the_configuration_of_the_snapshot() {
     field.run(200_000);
     assert_eq!(arguments(&field, "web"), ["0", "7", "0"]);
     assert_eq!(field.state(0, "web"), "running");
+}
+
+/// A restored snapshot takes back a start, and the next start has its serial number. An instance that is found
+/// says by its tag with which configuration it runs.
+#[test]
+fn an_instance_that_is_found_after_a_restored_snapshot_is_not_taken_for_another_start() {
+    let mut field = Field::new(2);
+    let first = field.coordinator().unwrap();
+    let other = 1 - first;
+    let path = format!("/v1/services/web/start?wait=0&node={}", field.nodes[other].name);
+    let start = |field: &mut Field, n: u64| {
+        let body = json!({ "parameters": { "n": n } }).to_string();
+        assert!([200, 202].contains(&field.call(first, "POST", &path, &body).0));
+    };
+    let mut record = kind("web", &json!({}));
+    record["command"] = json!(["/usr/lib/hax/services/web", "{n}"]);
+    record["parameters"] = parameters();
+    assert_eq!(field.call(first, "POST", "/v1/types", &record.to_string()).0, 200);
+    start(&mut field, 1);
+    field.until_state(other, "web", "running");
+    let snapshot = field.consul.snapshot();
+    start(&mut field, 2);
+    field.until(20_000, |field| field.starts(other, "web") == 2);
+    field.kill(other);
+    field.at_consul(|consul, now, out| consul.restore(now, &snapshot, out));
+    field.run(20_000);
+    start(&mut field, 3);
+    field.run(1_000);
+    field.start(other);
+    field.until(60_000, |field| field.starts(other, "web") == 3);
+    field.until_state(other, "web", "running");
+    let last = field.nodes[other].keeper.starts.last().map(|(_, start)| start.argv[1].to_string());
+    assert_eq!(last.as_deref(), Some("3"));
 }
 
 #[test]

@@ -242,6 +242,25 @@ fn h43_a_node_that_comes_up_gets_what_is_to_run_there() {
 }
 
 #[test]
+fn a_node_that_comes_up_with_other_labels_loses_what_has_no_place_there() {
+    let mut field = Field::cold(2);
+    field.set_label(1, "rack", "b");
+    field.start(0);
+    field.start(1);
+    field.until(10_000, |field| field.coordinator().is_some());
+    field.define(&kind("rack", &json!({ "place": { "labels": { "rack": "b" } } })));
+    field.ask("start", "rack", None);
+    field.until_state(1, "rack", "running");
+    field.kill(1);
+    field.set_label(1, "rack", "a");
+    field.start(1);
+    field.until(20_000, |field| field.living(1, "rack").is_none());
+    field.until_state(1, "rack", "absent");
+    field.run(20_000);
+    assert_eq!(field.starts(1, "rack"), 1);
+}
+
+#[test]
 fn a_node_that_is_down_is_inhibited_and_nothing_of_it_is_moved() {
     let mut field = with_web(3, &json!({}));
     let coordinator = field.coordinator().unwrap();

@@ -11,6 +11,7 @@ mod plot;
 mod row;
 mod rows;
 mod storm;
+mod successor;
 
 use std::path::{Path, PathBuf};
 

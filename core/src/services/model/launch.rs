@@ -167,6 +167,7 @@ impl Launch {
             counted: None,
             socket: None,
             capability: None,
+            tag: Some(self.revision.clone()),
         }))
     }
 

@@ -274,12 +274,18 @@ impl Instance {
     /// Takes over an instance that an earlier run of hax has started and that is alive.
     pub(super) fn adopt(&mut self, now: Instant, view: &View, serial: u64, boot: &str) {
         let serial = if mutant(Mutant::FoundOutdated) { 0 } else { serial };
-        let launch = self.wanted.as_ref().filter(|wanted| wanted.serial == serial);
-        let launch = launch.map(|wanted| wanted.launch.clone());
+        // After a restored snapshot of Consul a serial number may be that of another start. A keeper of an
+        // earlier version has no tags.
+        let is_its = |wanted: &&Wanted| {
+            let tag = view.tag.as_ref();
+            wanted.serial == serial && tag.is_none_or(|tag| *tag == wanted.launch.revision)
+        };
+        let launch = self.wanted.as_ref().filter(is_its).map(|wanted| wanted.launch.clone());
         let was_ready = self.seen.instance.as_ref() == Some(&view.instance)
             && matches!(self.seen.state, State::Running | State::Degraded | State::Failed);
         if self.seen.instance.as_ref() != Some(&view.instance) {
             let revision = launch.as_ref().map(|launch| launch.revision.clone());
+            let revision = view.tag.clone().or(revision);
             let instance = Some(view.instance.clone());
             let state = State::Starting;
             self.seen = Observed { state, serial, instance, revision, ..Observed::default() };

@@ -129,6 +129,7 @@ fn view(n: u32) -> View {
     View {
         instance: id(n),
         name: ServiceName::new("web").unwrap(),
+        tag: None,
         state: State::Running,
         pid: Some(n),
         generation: 3,

@@ -369,5 +369,6 @@ fn stranger(instance: InstanceId, name: ServiceName) -> Start {
         counted: None,
         socket: None,
         capability: None,
+        tag: None,
     }
 }

@@ -240,9 +240,10 @@ impl World<'_, Services> {
                     let life = id.filter(|id| kind_in(id).is_some_and(|(of, _)| of == kind));
                     let life = life.and_then(|id| lives.iter().find(|life| life.instance == id));
                     let is_new = life.is_some_and(|life| life.began >= asked_at);
-                    // A node that has just died is not known to be down at once.
+                    // Nobody else knows at once that a node has just died, or that it is cut off, nor does a node
+                    // know what a stalled keeper has not told it yet.
                     let was_there = life.is_some_and(|life| {
-                        life.is_past || life.ended.is_none_or(|(at, _)| at >= asked_at || already)
+                        life.is_past || life.told.is_none_or(|at| at >= asked_at || already)
                     });
                     was_there && (verb == Verb::Start || is_new)
                 }

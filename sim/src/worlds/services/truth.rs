@@ -18,6 +18,8 @@ pub(super) struct Life {
     pub(super) argv: Vec<String>,
     pub(super) began: u64,
     pub(super) ended: Option<(u64, Status)>,
+    /// The time at which Consul has heard of the end.
+    pub(super) told: Option<u64>,
     /// The keeper has told it to stop.
     pub(super) is_asked: bool,
     /// A probe has found it ready.
@@ -207,6 +209,7 @@ impl World<'_, Services> {
             argv,
             began: now,
             ended: None,
+            told: None,
             is_asked: false,
             is_found_ready: false,
             is_late: false,
@@ -405,7 +408,7 @@ impl World<'_, Services> {
         self.require(holds, "each start has a cause of its own", seen);
     }
 
-    /// Reads what a node has seen of an instance that has failed.
+    /// Reads what a node has seen of an instance.
     fn look_at_observed(&mut self, node: usize, kind: usize) {
         let key = format!("ha/inst/{}/{}/observed", NAMES[node], KINDS[kind]);
         let entry = self.consul.double.entry(&key).map(|held| (held.index, held.value));
@@ -414,11 +417,20 @@ impl World<'_, Services> {
             return;
         }
         let record: Value = serde_json::from_slice(value).unwrap_or_default();
-        self.slot(node, kind).observed_index = index;
+        let now = self.sim.now();
+        let instance = record["instance"].as_str().and_then(InstanceId::new);
+        let runs = matches!(record["state"].as_str(), Some("running" | "degraded"));
+        let slot = self.slot(node, kind);
+        slot.observed_index = index;
+        let shown = instance.as_ref().filter(|_| runs);
+        for life in slot.lives.iter_mut().filter(|life| life.ended.is_some()) {
+            if shown != Some(&life.instance) {
+                life.told.get_or_insert(now);
+            }
+        }
         if record["state"] != "failed" {
             return;
         }
-        let instance = record["instance"].as_str().and_then(InstanceId::new);
         match record["reason"]["class"].as_str() {
             Some("name_held") => self.name_was_held(node, kind),
             // Its start was written, and never reached the keeper.

@@ -1,12 +1,13 @@
 //! The rules of nodes.
 //!
-//! - A node that comes up gets the instances of all types that are to run in its place.
+//! - A node that comes up gets the instances of all types that are to run in its place, and loses those that
+//!   have no place there. It may have other labels than before.
 //! - Of a node that is down nothing is moved and nothing is written: its instances are *inhibited*. They may
 //!   still run. Once it is back, it reports what has become of them.
 
 use alloc::vec::Vec;
 
-use super::{RuleCx, start};
+use super::{RuleCx, start, stop};
 use crate::services::coord::fact::Fact;
 use crate::services::coord::graph::Placement;
 use crate::services::model::name::{NodeName, TypeName};
@@ -18,13 +19,15 @@ pub(in crate::services::coord) fn on_up(cx: &mut RuleCx<'_>, node: &NodeName, wa
     fill_all(cx, node);
 }
 
-/// Starts what is to run on a node and was never wanted there.
+/// Starts what is to run on a node and was never wanted there, and stops what has no place there.
 pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName) {
     let kinds: Vec<TypeName> = cx.graph.types.keys().cloned().collect();
     for kind in kinds {
         let placement = Placement { node: node.clone(), kind };
         if cx.graph.is_place(&placement.node, &placement.kind) {
             fill(cx, &placement);
+        } else if cx.graph.rows.contains_key(&placement) {
+            stop::end(cx, &placement, "the node is not in the type's place");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The rule of a start.
 //!
 //! - Without a node it is about all nodes of the type's place, and about nodes that come up later.
+//! - Requests are about known nodes. One that is not known any more has lost its records to somebody else: what
+//!   is wanted of it is written, and waits for it.
 //! - An instance that runs, or is about to, is left alone. Another configuration is tried on it.
 //! - The types that it needs are started first. The start waits until they run.
 //! - A start forgets short lives and ends all delays. A stop that still waits for others is taken back, also of
@@ -32,8 +34,8 @@ pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
         }
         Some(node) => {
             let placement = Placement { node: node.clone(), kind: kind.clone() };
-            if !cx.graph.is_place(node, kind) {
-                return cx.cannot(&placement, "the node is not known, or not in the type's place");
+            if cx.graph.nodes.contains_key(node) && !cx.graph.is_place(node, kind) {
+                return cx.cannot(&placement, "the node is not in the type's place");
             }
             [placement].into()
         }
