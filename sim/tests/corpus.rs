@@ -89,6 +89,21 @@ fn route() {
 }
 
 #[test]
+fn kind() {
+    holds("kind");
+}
+
+#[test]
+fn keeper() {
+    holds("keeper");
+}
+
+#[test]
+fn services() {
+    holds("services");
+}
+
+#[test]
 fn every_target_has_a_fuzzer_a_dictionary_and_a_corpus() {
     let names = |folder: &str| -> BTreeSet<String> {
         let name =

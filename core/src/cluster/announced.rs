@@ -43,7 +43,20 @@ impl Default for Announced {
 }
 
 impl Announced {
-    /// Returns the state of an object; `None` if it is unknown or its type has no state.
+    /// Returns the state of any object, as [`Cluster::state`](super::Cluster::state) describes it.
+    #[inline]
+    pub(super) fn state(&self, fid: Fid) -> ObjectState {
+        let Some(object) = fid.object() else { return ObjectState::Transient };
+        match slot(object) {
+            None => ObjectState::Online,
+            Some(slot) => {
+                let tracked = self.tables[slot].get(fid);
+                tracked.map_or(ObjectState::Transient, |tracked| tracked.state)
+            }
+        }
+    }
+
+    /// Returns what is tracked of an object; `None` if it is unknown or its type has no state.
     pub(super) fn get(&self, fid: Fid) -> Option<Tracked> {
         self.tables[fid.object().and_then(slot)?].get(fid).copied()
     }

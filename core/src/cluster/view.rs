@@ -112,11 +112,7 @@ impl Cluster {
     /// receivers refuse.
     #[must_use]
     pub fn state(&self, fid: Fid) -> ObjectState {
-        let Some(object) = fid.object() else { return ObjectState::Transient };
-        if !is_stateful(object) {
-            return ObjectState::Online;
-        }
-        self.states.get(fid).map_or(ObjectState::Transient, |tracked| tracked.state)
+        self.states.state(fid)
     }
 
     /// Returns the announced states of all objects, as sent to a returning link. It is the same slice while

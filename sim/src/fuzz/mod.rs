@@ -14,6 +14,7 @@ mod node;
 mod pair;
 mod route;
 mod script;
+mod services;
 mod tcp;
 mod world;
 
@@ -24,13 +25,14 @@ pub use http::http;
 pub use links::links;
 pub use pair::{hax, process};
 pub use route::{fifo, requests, route, stored};
+pub use services::{keeper, kind, services};
 pub use world::world;
 
 /// A fuzz target. It panics if a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// The targets by name. Each name is that of the target's folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("cloud", cloud),
     ("codec", codec),
     ("hax", hax),
@@ -43,4 +45,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("fifo", fifo),
     ("requests", requests),
     ("route", route),
+    ("kind", kind),
+    ("keeper", keeper),
+    ("services", services),
 ];
