@@ -112,6 +112,11 @@ impl Session {
         self.registered
     }
 
+    /// Handles the cancellation of all calls: the reply to a heartbeat in flight does not come any more.
+    pub fn cancelled(&mut self) {
+        self.beating = None;
+    }
+
     /// Creates a session. It fails if the catalog does not have our check yet.
     pub fn create<K: Kinds>(&self, cx: &mut Cx<'_, K>, of: impl Fn(Call) -> K::Continuation) {
         let Config { check, lock_delay, .. } = &self.config;

@@ -214,6 +214,7 @@ impl Lease {
         }
         cx.cancel_where(|job| Call::OWN.into_iter().any(|call| job == call.into()));
         (self.reading, self.watching) = (None, false);
+        self.session.cancelled();
         match core::mem::replace(&mut self.state, State::None) {
             State::None | State::Creating => self.session.leave(cx, of),
             State::Waiting { session } | State::Acquiring { session, .. } => {

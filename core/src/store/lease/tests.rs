@@ -167,3 +167,21 @@ fn a_lease_that_is_wanted_again_keeps_its_check() {
     assert_eq!(came.calls, ["/v1/session/destroy/ours"]);
     assert_eq!(rig.answer(Call::Session(session::Call::Beat), "").calls, [url::CREATE_SESSION]);
 }
+
+/// The heartbeat in flight is cancelled with everything else, so its reply must not be waited for.
+#[test]
+fn a_lease_that_is_wanted_again_goes_on_with_its_heartbeats() {
+    let mut rig = Rig::new();
+    rig.read(None, 5);
+    rig.answer(Call::Acquire, r#"{"Results":[]}"#);
+    while !rig.pass().calls.contains(&url::pass("check")) {}
+    rig.step(|lease, cx| {
+        lease.resign(cx);
+        None
+    });
+    let came = rig.step(|lease, cx| {
+        lease.stand(cx);
+        None
+    });
+    assert_eq!(came.calls, [url::pass("check")]);
+}
