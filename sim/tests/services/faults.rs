@@ -6,7 +6,7 @@ use hax_sim::consul::Snapshot;
 use serde_json::json;
 
 use super::field::Field;
-use super::seen::with_web;
+use super::seen::{kind, with_web};
 
 fn rest(field: &Field) -> bool {
     field.events() == 0 && field.consul.entries("ha/job/").count() == 0
@@ -48,6 +48,23 @@ fn an_agent_without_answers_restarts_no_service_and_loses_no_end() {
 
 fn restored(field: &mut Field, snapshot: &Snapshot) {
     field.at_consul(|consul, now, out| consul.restore(now, snapshot, out));
+}
+
+/// An instance of which nothing is wanted any more is left alone until somebody asks for it.
+#[test]
+fn after_a_restored_snapshot_a_restart_restarts_what_it_does_not_know() {
+    let mut field = Field::new(1);
+    field.define(&kind("web", &json!({})));
+    field.run(5_000);
+    let snapshot = field.consul.snapshot();
+    field.ask("start", "web", None);
+    field.until_state(0, "web", "running");
+    restored(&mut field, &snapshot);
+    field.run(120_000);
+    assert_eq!(field.starts(0, "web"), 1);
+    field.ask("restart", "web", Some(0));
+    field.until(60_000, |field| field.starts(0, "web") == 2);
+    field.until_state(0, "web", "running");
 }
 
 #[test]

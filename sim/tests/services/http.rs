@@ -344,6 +344,18 @@ fn h03_a_node_that_is_not_known_is_404_whatever_is_asked_of_it() {
 }
 
 #[test]
+fn a_restart_of_what_was_never_started_is_404() {
+    let mut field = Field::new(2);
+    field.define(&kind("web", &json!({})));
+    field.ask("start", "web", Some(0));
+    field.until_state(0, "web", "running");
+    assert_eq!(field.call(0, "POST", "/v1/services/web/restart?node=n1", "").0, 200);
+    let (status, body) = field.call(0, "POST", "/v1/services/web/restart?node=n2", "");
+    assert_eq!(status, 404, "{body}");
+    assert_eq!(field.call(0, "POST", "/v1/services/web/stop?node=n2", "").0, 200);
+}
+
+#[test]
 fn what_is_asked_of_a_node_that_is_down_is_not_said_to_be_done() {
     let mut field = with_web(3, &json!({}));
     field.kill(2);

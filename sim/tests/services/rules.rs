@@ -260,6 +260,48 @@ fn a_node_that_comes_up_with_other_labels_loses_what_has_no_place_there() {
     assert_eq!(field.starts(1, "rack"), 1);
 }
 
+/// Without its record nothing is known of a node's labels: the node may be the place of all that runs there.
+#[test]
+fn a_node_whose_record_is_gone_loses_nothing() {
+    for what in ["DELETE", "PUT"] {
+        let mut field = Field::cold(2);
+        field.set_label(1, "rack", "b");
+        field.start(0);
+        field.start(1);
+        field.until(10_000, |field| field.coordinator().is_some());
+        field.define(&kind("rack", &json!({ "place": { "labels": { "rack": "b" } } })));
+        field.ask("start", "rack", None);
+        field.until_state(1, "rack", "running");
+        field.tell_consul(what, "/v1/kv/ha/node/n2/record", "junk");
+        field.run(30_000);
+        field.define(&kind("rack", &json!({ "place": { "labels": { "rack": "b" } }, "dir": "/" })));
+        field.run(30_000);
+        assert!(field.living(1, "rack").is_some(), "{what}");
+        assert_eq!(field.state(1, "rack"), "running", "{what}");
+    }
+}
+
+/// What another type needs is started beside it, and stays there.
+#[test]
+fn a_needed_type_runs_outside_its_place() {
+    let mut field = Field::new(2);
+    field.define(&kind("web", &json!({ "place": { "nodes": ["n1"] } })));
+    field.define(&kind("app", &json!({ "needs": ["web"] })));
+    field.ask("start", "app", Some(1));
+    field.until_state(1, "app", "running");
+    let coordinator = field.coordinator().unwrap();
+    field.restart(coordinator);
+    field.run(60_000);
+    assert_eq!((field.starts(1, "web"), field.starts(1, "app")), (1, 1));
+    assert_eq!(field.state(1, "web"), "running");
+    // Nothing needs it any more.
+    field.ask("stop", "app", Some(1));
+    field.until_state(1, "app", "absent");
+    field.restart(0);
+    field.restart(1);
+    field.until_state(1, "web", "absent");
+}
+
 #[test]
 fn a_node_that_is_down_is_inhibited_and_nothing_of_it_is_moved() {
     let mut field = with_web(3, &json!({}));

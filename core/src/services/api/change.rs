@@ -196,12 +196,10 @@ impl Change {
         }
         let mut nodes: BTreeSet<NodeName> = all.places(kind).into_iter().collect();
         if *verb != Verb::Start {
-            nodes = all
-                .rows
-                .keys()
-                .filter(|(of, _)| of == kind)
-                .map(|(_, node)| node.clone())
-                .collect();
+            // A stop may be about an instance of which nothing else is known. There is nothing to restart then.
+            let is_there = |row: &Row| *verb == Verb::Stop || row.is_there();
+            let of = all.rows.iter().filter(|((of, _), row)| of == kind && is_there(row));
+            nodes = of.map(|((_, node), _)| node.clone()).collect();
         }
         if let Some(node) = node {
             let is_known = nodes.contains(node) || all.nodes.contains_key(node);
@@ -211,8 +209,12 @@ impl Change {
             }
             nodes.retain(|other| other == node);
         }
+        if *verb == Verb::Restart && nodes.is_empty() {
+            return Err(refuse(404, &format!("{kind} was never started there; start it")));
+        }
         self.nodes = nodes.into_iter().collect();
         if *verb == Verb::Start {
+            check_config(kind, all)?;
             let of = all.kind(kind).ok_or_else(|| refuse(404, &unknown(kind)))?;
             for node in &self.nodes {
                 Launch::resolve(of, node, given, &all.stored(kind))
@@ -311,6 +313,7 @@ fn plan_define(
     if old.is_some_and(|old| old.record.is_none()) {
         return Err(refuse(409, "a later version of hax has defined the type"));
     }
+    check_config(kind, all)?;
     check_needs(record, all)?;
     let stored = all.stored(kind);
     if let Err(why) = Launch::resolve(record, &example(), &Given::new(), &stored) {
@@ -359,6 +362,16 @@ fn plan_forget(node: &NodeName, all: &Snapshot) -> Result<(Vec<Op>, What), Answe
 /// Some node, for a trial of the parameters.
 fn example() -> NodeName {
     NodeName::new("node").expect("plain")
+}
+
+/// The stored parameters of a type can be read.
+fn check_config(kind: &TypeName, all: &Snapshot) -> Result<(), Answer> {
+    if !all.has_unreadable_config(kind) {
+        return Ok(());
+    }
+    let key = format!("{}{kind}", keys::CONFIGS);
+    let why = format!("the stored parameters cannot be read; correct or delete {key} in Consul");
+    Err(refuse(409, &why))
 }
 
 /// The types that are needed exist, and do not need this one.

@@ -80,6 +80,11 @@ impl Row {
         self.wanted.is_some() && self.is_seen() && self.state() == State::Failed
     }
 
+    /// Returns whether it was ever wanted, or lives.
+    pub(super) fn is_there(&self) -> bool {
+        self.wanted.is_some() || self.job.is_some() || self.state() != State::Absent
+    }
+
     /// Returns whether it is stopped.
     pub(super) fn is_stopped(&self) -> bool {
         let is_wanted = self.wanted.as_ref().is_some_and(|wanted| wanted.want == Want::Running);
@@ -203,6 +208,11 @@ impl Snapshot {
     pub(super) fn stored(&self, kind: &TypeName) -> Given {
         let record = self.configs.get(kind).and_then(|of| of.record.as_ref());
         record.map(|record| record.parameters.clone()).unwrap_or_default()
+    }
+
+    /// Returns whether the stored parameters of a type cannot be read, so nothing can be said of its instances.
+    pub(super) fn has_unreadable_config(&self, kind: &TypeName) -> bool {
+        self.configs.get(kind).is_some_and(|of| of.record.is_none())
     }
 
     /// Returns the nodes of a type's place.

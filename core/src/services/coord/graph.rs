@@ -85,7 +85,8 @@ impl Row {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeView {
     pub(super) is_up: bool,
-    pub(super) labels: Labels,
+    /// None while its record is missing or cannot be read.
+    pub(super) labels: Option<Labels>,
 }
 
 /// The name of a record that the coordinator writes.
@@ -114,7 +115,8 @@ impl RecordKey {
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     pub(super) types: BTreeMap<TypeName, TypeRecord>,
-    pub(super) stored: BTreeMap<TypeName, Given>,
+    /// The stored parameters of types; none if their record cannot be read.
+    pub(super) stored: BTreeMap<TypeName, Option<Given>>,
     pub(super) nodes: BTreeMap<NodeName, NodeView>,
     pub(super) goals: BTreeMap<TypeName, Tracked<Goal>>,
     pub(super) rows: BTreeMap<Placement, Row>,
@@ -128,6 +130,12 @@ impl Graph {
     /// Returns the row of a placement, which is created if there is none.
     pub(super) fn row(&mut self, placement: &Placement) -> &mut Row {
         self.rows.entry(placement.clone()).or_default()
+    }
+
+    /// Drops the types whose stored parameters cannot be read: nothing is decided of their instances.
+    pub(super) fn drop_unreadable(&mut self) {
+        let Self { types, stored, .. } = self;
+        types.retain(|kind, _| stored.get(kind).is_none_or(Option::is_some));
     }
 
     pub(super) fn set_goal(&mut self, kind: &TypeName, goal: Goal) {
@@ -239,10 +247,8 @@ impl Graph {
 
     /// Returns all places of a type: the nodes that are known and belong to it.
     pub(super) fn places(&self, kind: &TypeName) -> Vec<Placement> {
-        let Some(of) = self.types.get(kind) else { return Vec::new() };
-        let nodes =
-            self.nodes.iter().filter(|(name, node)| of.place.has(name.as_str(), &node.labels));
-        nodes.map(|(node, _)| Placement { node: node.clone(), kind: kind.clone() }).collect()
+        let nodes = self.nodes.keys().filter(|node| self.is_place(node, kind));
+        nodes.map(|node| Placement { node: node.clone(), kind: kind.clone() }).collect()
     }
 
     /// Returns whether an event asks for an instance on a node that is not known as a place of its type.
@@ -254,7 +260,16 @@ impl Graph {
     /// Returns whether a node is known, and is a place of a type.
     pub(super) fn is_place(&self, node: &NodeName, kind: &TypeName) -> bool {
         let of = self.types.get(kind).zip(self.nodes.get(node));
-        of.is_some_and(|(of, view)| of.place.has(node.as_str(), &view.labels))
+        let none = Labels::default();
+        of.is_some_and(|(of, view)| {
+            of.place.has(node.as_str(), view.labels.as_ref().unwrap_or(&none))
+        })
+    }
+
+    /// Returns whether a node is certainly no place of a type: the type and the node's labels are known.
+    pub(super) fn is_no_place(&self, node: &NodeName, kind: &TypeName) -> bool {
+        let has_labels = self.nodes.get(node).is_some_and(|view| view.labels.is_some());
+        has_labels && self.types.contains_key(kind) && !self.is_place(node, kind)
     }
 
     /// Returns all instances of a type.

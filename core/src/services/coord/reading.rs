@@ -102,6 +102,7 @@ impl State {
             self.take(cx, entry);
         }
         self.graph.nodes = self.nodes_of(cx, &entries);
+        self.graph.drop_unreadable();
         if self.phase == Phase::Outdated {
             return;
         }
@@ -172,7 +173,8 @@ impl State {
             self.graph.types.extend(record.map(|record| (kind, record)));
         } else if let Some(kind) = key.strip_prefix(keys::CONFIGS).and_then(TypeName::new) {
             let record: Option<ConfigRecord> = self.read(cx, entry).record();
-            self.graph.stored.extend(record.map(|record| (kind, record.parameters)));
+            let parameters = record.map(|record| record.parameters);
+            self.graph.stored.insert(kind, parameters);
         } else if let Some(kind) = key.strip_prefix(keys::GOALS).and_then(TypeName::new) {
             let record = (self.read(cx, entry), index).into();
             self.graph.goals.insert(kind, record);
@@ -311,8 +313,7 @@ impl State {
                 }
                 Some((node, "record")) => {
                     let record: Option<NodeRecord> = self.read(cx, entry).record();
-                    let labels = record.map(|record| record.labels).unwrap_or_default();
-                    nodes.entry(node).or_default().labels = labels;
+                    nodes.entry(node).or_default().labels = record.map(|record| record.labels);
                 }
                 Some(_) | None => {}
             }

@@ -77,6 +77,7 @@ impl State {
                     self.on_started(cx, &kind, &view);
                     self.end_stray(cx, &kind, &view.instance);
                 }
+                self.stranger_started(*view);
             }
             answer::Event::Exited(view) => self.on_exited(cx, &view),
             answer::Event::Stopping(_)

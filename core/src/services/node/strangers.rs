@@ -53,6 +53,14 @@ impl State {
         }
     }
 
+    /// An instance has started: it may be one that the keeper was about to start when it was listed.
+    pub(super) fn stranger_started(&mut self, view: View) {
+        let stranger = self.strangers.iter_mut().find(|of| of.instance == view.instance);
+        if let Some(stranger) = stranger {
+            *stranger = view;
+        }
+    }
+
     /// An instance has ended.
     pub(super) fn forget_stranger(&mut self, id: &InstanceId) {
         self.strangers.retain(|view: &View| view.instance != *id);

@@ -44,7 +44,7 @@ use crate::exec::Program;
 use clients::Clients;
 pub use event::Ev;
 use keeper::KeeperHost;
-use model::{Definition, Model};
+use model::{Definition, Model, RACKS};
 pub use subject::{Bug, Subject};
 pub use swarm::{Act, Swarm};
 use truth::Slot;
@@ -322,7 +322,7 @@ impl Cast for Services {
 fn config(node: usize, generation: u64, (ttl, hold): (u64, u64)) -> Config {
     Config {
         node: NodeName::new(NAMES[node]).expect("a name"),
-        labels: BTreeMap::new(),
+        labels: [("rack".into(), RACKS[node].into())].into(),
         program: PROGRAM.into(),
         generation,
         ttl: Duration::from_secs(ttl),

@@ -35,9 +35,12 @@ fn dependent_of(kind: usize) -> Option<usize> {
     (kind == 0).then_some(1)
 }
 
+/// The label `rack` of each node.
+pub(super) const RACKS: [&str; 3] = ["a", "a", "b"];
+
 /// Whether a type has a place on a node.
 pub(super) fn has_place(kind: usize, node: usize) -> bool {
-    KINDS[kind] != "job" || node < 2
+    KINDS[kind] != "job" || RACKS[node] == RACKS[0]
 }
 
 /// When an instance is started again.
@@ -119,7 +122,7 @@ impl Definition {
             body["check"] = json!({ "tcp": "127.0.0.1:1", "every": "1s", "timeout": "2s" });
         }
         if name == "job" {
-            body["place"] = json!({ "nodes": ["n1", "n2"] });
+            body["place"] = json!({ "labels": { "rack": RACKS[0] } });
         }
         if matches!(name, "job" | "once") {
             body["schema"] = json!({ "id": "s1", "kinds": [] });

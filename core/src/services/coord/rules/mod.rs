@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::fact::Fact;
-use super::graph::{Graph, Placement};
+use super::graph::{Graph, Placement, Row};
 use crate::base::time::Now;
 use crate::services::model::form;
 use crate::services::model::launch::Launch;
@@ -147,6 +147,17 @@ impl RuleCx<'_> {
         (job.phase == Phase::Needs).then(|| job.given.clone())
     }
 
+    /// Returns whether an instance is to be on another node only. What another type needs is started beside it,
+    /// whatever its own place.
+    fn has_no_place(&self, placement: &Placement) -> bool {
+        let is_to_run = |of: &Placement| {
+            self.graph.rows.get(of).is_some_and(Row::is_wanted) || self.waiting(of).is_some()
+        };
+        let Placement { node, kind } = placement;
+        self.graph.is_no_place(node, kind)
+            && !self.graph.dependents(placement).iter().any(is_to_run)
+    }
+
     fn is_up(&self, node: &NodeName) -> bool {
         self.graph.nodes.get(node).is_some_and(|node| node.is_up)
     }
@@ -155,7 +166,8 @@ impl RuleCx<'_> {
     fn resolve(&self, placement: &Placement, given: &Given) -> Result<Box<Launch>, String> {
         let of = self.graph.types.get(&placement.kind).ok_or("the type is not defined")?;
         let none = Given::new();
-        let stored = self.graph.stored.get(&placement.kind).unwrap_or(&none);
+        let stored = self.graph.stored.get(&placement.kind).and_then(Option::as_ref);
+        let stored = stored.unwrap_or(&none);
         let launch = Launch::resolve(of, &placement.node, given, stored);
         launch.map(Box::new).map_err(|why| why.join("; "))
     }

@@ -26,7 +26,7 @@ pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName)
         let placement = Placement { node: node.clone(), kind };
         if cx.graph.is_place(&placement.node, &placement.kind) {
             fill(cx, &placement);
-        } else if cx.graph.rows.contains_key(&placement) {
+        } else if cx.graph.rows.contains_key(&placement) && cx.has_no_place(&placement) {
             stop::end(cx, &placement, "the node is not in the type's place");
         }
     }
@@ -48,7 +48,8 @@ pub(super) fn on_forgotten(cx: &mut RuleCx<'_>, node: &NodeName) {
 pub(super) fn fill(cx: &mut RuleCx<'_>, placement: &Placement) {
     let goal = cx.graph.goals.get(&placement.kind).and_then(|record| record.value.as_ref());
     let Some(given) = goal.filter(|goal| goal.run).map(|goal| goal.given.clone()) else { return };
-    let is_new = cx.graph.rows.get(placement).is_none_or(|row| row.wanted.value.is_none());
+    let wanted = cx.graph.rows.get(placement).map(|row| &row.wanted);
+    let is_new = wanted.is_none_or(|wanted| wanted.value.is_none() && !wanted.is_frozen);
     if is_new && cx.phase(placement).is_none() && cx.is_up(&placement.node) {
         start::begin(cx, placement, &given, "the type is to run on this node");
     }

@@ -18,10 +18,10 @@ use crate::services::model::record::{Phase, Want};
 pub(super) fn on_defined(cx: &mut RuleCx<'_>, record: &TypeRecord, stored: &Given) {
     let kind = &record.name;
     cx.graph.types.insert(kind.clone(), record.clone());
-    cx.graph.stored.insert(kind.clone(), stored.clone());
+    cx.graph.stored.insert(kind.clone(), Some(stored.clone()));
     let places = cx.graph.places(kind);
     for placement in cx.graph.placements_of(kind) {
-        if !places.contains(&placement) && cx.graph.nodes.contains_key(&placement.node) {
+        if cx.has_no_place(&placement) {
             stop::end(cx, &placement, "the node is no more in the type's place");
             continue;
         }

@@ -34,7 +34,7 @@ pub(super) fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
         }
         Some(node) => {
             let placement = Placement { node: node.clone(), kind: kind.clone() };
-            if cx.graph.nodes.contains_key(node) && !cx.graph.is_place(node, kind) {
+            if cx.graph.is_no_place(node, kind) {
                 return cx.cannot(&placement, "the node is not in the type's place");
             }
             [placement].into()

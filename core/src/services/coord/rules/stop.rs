@@ -67,7 +67,7 @@ pub(super) fn end(cx: &mut RuleCx<'_>, placement: &Placement, why: &str) {
 }
 
 /// Wants an instance that lives although nothing is wanted of it: a restored snapshot has forgotten that.
-fn find_lost(cx: &mut RuleCx<'_>, placement: &Placement) {
+pub(super) fn find_lost(cx: &mut RuleCx<'_>, placement: &Placement) {
     let Some(row) = cx.graph.rows.get(placement) else { return };
     let is_lost = row.wanted.value.is_none() && !row.wanted.is_frozen && !row.is_down();
     let (serial, given) = (row.observed.serial, Given::new());
