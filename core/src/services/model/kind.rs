@@ -7,6 +7,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::name::TypeName;
 use super::parameters::{self, Declared, Given};
@@ -216,6 +217,7 @@ impl TypeRecord {
         };
         self.check_runner(&mut say);
         self.check_times(&mut say);
+        self.check_texts(&mut say);
         let is_plain = |id: &str| ServiceName::new(id).is_some_and(|id| id.as_str().len() <= 64);
         if self.schema.as_ref().is_some_and(|schema| !is_plain(&schema.id)) {
             say("schema.id", "a schema's id has 1 to 64 letters, digits, '.', '_' and '-'");
@@ -244,6 +246,15 @@ impl TypeRecord {
             say("templates", &why);
         }
         found
+    }
+
+    /// No program can have a NUL in an argument or a variable, and no path has one.
+    fn check_texts(&self, say: &mut impl FnMut(&str, &str)) {
+        let fields: Given =
+            serde_json::from_slice(&super::stored::encode(self)).unwrap_or_default();
+        for (field, _) in fields.iter().filter(|(_, value)| has_nul(value)) {
+            say(field, "a text has a NUL");
+        }
     }
 
     fn check_runner(&self, say: &mut impl FnMut(&str, &str)) {
@@ -349,6 +360,15 @@ pub fn parse(text: &[u8]) -> Result<TypeRecord, Vec<Problem>> {
     if problems.is_empty() { Ok(record) } else { Err(problems) }
 }
 
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(all) => all.iter().any(has_nul),
+        Value::Object(all) => all.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// Adds the current version to an object without one. An operator's file has none.
 fn with_form(text: &[u8]) -> Vec<u8> {
     let Ok(mut fields) = serde_json::from_slice::<Given>(text) else { return text.into() };
@@ -358,7 +378,7 @@ fn with_form(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::span::GiveUp;
     use super::*;
@@ -417,6 +437,7 @@ mod tests {
             ("check", json!({"tcp": "x:1", "every": "1ms"}), "check.every"),
             ("place", json!({"count": 2}), "place.count"),
             ("place", json!({"nodes": []}), "place.nodes"),
+            ("env", json!({"A": "b\u{0}"}), "env"),
             ("stop_signal", json!(64), "stop_signal"),
             ("stop_command", json!(["x"]), "stop_command"),
             ("restart", json!({"attempts": 0}), "restart.attempts"),
