@@ -149,7 +149,9 @@ impl Groups {
             (Some(name), Some(config)) => {
                 let hold = config.hold;
                 let Some(group) = self.groups.get_mut(name) else {
-                    return Permit::Refused(format!("there are more than {GROUPS_MAX} groups"));
+                    return Permit::Refused(format!(
+                        "this server has known {GROUPS_MAX} groups already; restart it"
+                    ));
                 };
                 let now = cx.now().mono;
                 if self.rules.grouped == WithoutConsul::Act && group.is_away(now) {

@@ -148,6 +148,10 @@ impl NodeManager {
             self.is_dirty = true;
             let waiting = core::mem::take(&mut self.waiting);
             let content = stored::write(&self.wanted);
+            if content.len() > stored::MAX {
+                // The next server could not read it.
+                return self.on_not_written(cx, waiting, "it would be larger than 64 MiB");
+            }
             cx.write(id, self.path.clone(), content);
             self.under_way = Some((id, Step::Write(self.wanted.clone(), waiting)));
         } else if self.is_erasing {

@@ -238,6 +238,31 @@ fn a_consul_that_is_away_is_as_none_where_that_is_set() {
     assert_eq!(pair.leads(), Some(HOPS[1]));
 }
 
+/// The agent answers heartbeats by itself, so they do not show that Consul answers.
+#[test]
+fn a_consul_without_servers_is_as_none_where_that_is_set() {
+    let mut pair = Pair::group(|config| config.rules.grouped = WithoutConsul::Act);
+    pair.routers[1].is_without_servers = true;
+    pair.run(30_000);
+    let answer = pair.ask_and_wait(1, "node_event -i 7 -e peerFail", 2_000).unwrap();
+    assert_eq!(answer.exit, 0, "{}", answer.text);
+    assert_eq!(pair.leads(), Some(HOPS[1]));
+}
+
+#[test]
+fn a_revert_that_comes_while_the_lease_is_in_doubt_asks_for_it_once_it_is_lost() {
+    let mut pair = Pair::group(|_| {});
+    pair.routers[0].is_disconnected = true;
+    pair.until(10_000, |pair| pair.saw(0, FactKind::Lapsed) == 1);
+    let client = pair.ask(0, "node_event -i 7 -e revert");
+    pair.run(100);
+    pair.routers[0].is_disconnected = false;
+    pair.until(10_000, |pair| pair.answer(0, client).is_some());
+    let answer = pair.answer(0, client).unwrap();
+    assert_eq!(answer.exit, 0, "{}", answer.text);
+    assert_eq!((pair.holder(), pair.leads()), (Some(0), Some(HOPS[0])));
+}
+
 #[test]
 fn a_consul_that_was_only_just_asked_is_not_away() {
     let mut pair = Pair::with(|config| config.rules.grouped = WithoutConsul::Act);

@@ -62,6 +62,8 @@ pub(crate) struct Router {
     pub(crate) is_frozen: bool,
     /// The router gets no answer from its agent.
     pub(crate) is_disconnected: bool,
+    /// The router's agent answers, and has no servers.
+    pub(crate) is_without_servers: bool,
     /// The additional time until its handlers write.
     pub(crate) slow: Duration,
     /// The number of its calls to Consul.
@@ -328,6 +330,11 @@ impl Pair {
         if self.routers[nth].is_disconnected {
             return;
         }
+        if self.routers[nth].is_without_servers && !call.target.starts_with("/v1/agent/") {
+            let body = Bytes::from_static(b"No cluster leader");
+            let result = Ok(Answer { status: 500, index: 0, body });
+            return self.later(nth, LAG, Due::Input(Input::Consul(Reply { id: call.id, result })));
+        }
         self.requests += 1;
         self.asked.insert(self.requests, (nth, self.routers[nth].life, call.id));
         let method = match call.method {
@@ -491,6 +498,7 @@ impl Router {
             jobs: BTreeMap::new(),
             is_frozen: false,
             is_disconnected: false,
+            is_without_servers: false,
             slow: Duration::ZERO,
             calls: 0,
         }

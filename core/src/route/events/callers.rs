@@ -9,6 +9,10 @@ use super::super::node::Index;
 use super::super::request::{Answer, exit};
 use crate::base::id::FifoId;
 
+/// The maximum number of waiting clients. The pipes serve 256 at a time, so others get their answers
+/// meanwhile.
+pub(super) const CALLERS_MAX: usize = 192;
+
 /// The id of a waiting client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CallerId(u64);
@@ -38,6 +42,11 @@ struct Caller {
 }
 
 impl Callers {
+    /// Returns whether no further client can wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.calls.len() >= CALLERS_MAX
+    }
+
     /// Adds a client that waits for `left` events.
     pub(super) fn add(&mut self, client: FifoId, left: usize) -> CallerId {
         let id = self.next;

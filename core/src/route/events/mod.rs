@@ -28,7 +28,7 @@ use super::table::Table;
 use crate::base::id::{ExecId, FifoId};
 use crate::base::time::{Instant, WallClock};
 use crate::exec;
-use callers::{CallerId, Callers, Ended};
+use callers::{CALLERS_MAX, CallerId, Callers, Ended};
 use contest::Contest;
 use handler::{Running, Start};
 
@@ -183,7 +183,15 @@ impl EventManager {
             };
             return cx.answer(client, &answer);
         }
-        let callers = if wait {
+        let callers = if wait && self.callers.is_full() {
+            // The event counts more than its result.
+            let name = event.name();
+            let text = format!(
+                "{name} is taken on; {CALLERS_MAX} clients wait already, so not for its result"
+            );
+            cx.answer(client, &Answer::failed(exit::EVENT, text));
+            Vec::new()
+        } else if wait {
             Vec::from([self.callers.add(client, meant.len())])
         } else {
             cx.answer(client, &Answer::ok(format!("{} is taken on", event.name())));

@@ -25,6 +25,7 @@ use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
 use crate::machine::{Kept, Limits};
 use crate::store::lease::{self, Holder, Lease};
+use crate::store::session;
 use crate::store::txn;
 use crate::store::watch::Watch;
 use calls::{Call, GroupCx, GroupKinds, ReadBack, Timer};
@@ -107,7 +108,7 @@ struct State {
     leaving: Option<Leaving>,
     /// The time since which every call to Consul has succeeded.
     well_since: Option<Instant>,
-    /// The time of Consul's last response or, before that, of the first call.
+    /// The time of the last response of Consul's servers or, before that, of the first call.
     heard: Option<Instant>,
     /// The end of a client's demand that this router acquires the lease.
     demanded_until: Option<Instant>,
@@ -312,14 +313,14 @@ impl State {
         answer: Option<&Answer>,
     ) -> Option<Change> {
         let now = cx.now().mono;
-        if answer.is_some() {
+        if answer.is_none() {
+            self.well_since = None;
+        } else if !is_of_the_agent(call) {
             self.heard = Some(now);
             if self.well_since.is_none() {
                 self.well_since = Some(now);
                 self.plan_to_ask(cx);
             }
-        } else {
-            self.well_since = None;
         }
         match call {
             Call::Lease(call) => {
@@ -385,6 +386,7 @@ impl State {
             // The events whose handlers were terminated at the lapse are handled again.
             lease::Change::Proved => {
                 cx.emit(Fact::Proved { group });
+                self.demanded_until = None;
                 Some(Change::Gained)
             }
         }
@@ -465,7 +467,14 @@ impl State {
         let is_well = |since: Instant| now >= since.after(self.config.revert_after);
         let is_demanded = self.demanded_until.is_some_and(|until| now < until);
         let is_time = self.wants_it_back() && self.well_since.is_some_and(is_well);
-        if self.members.is_none() || self.lease.term().is_some() {
+        if self.members.is_none() {
+            return;
+        }
+        if self.lease.term().is_some() {
+            // What is demanded may be lost before it is proved again, or be about to be handed over.
+            if is_demanded {
+                cx.arm(Timer::Ask, LOOK_AGAIN);
+            }
             return;
         }
         if !is_time && !is_demanded {
@@ -482,6 +491,18 @@ impl State {
         txn::send(cx, Call::Ask, &[Op::set(&ask_key(&self.name), &value)]);
         cx.emit(Fact::Asks { group: self.name.clone(), holder: name, term });
         cx.arm(Timer::Ask, ASK_AGAIN);
+    }
+}
+
+/// Returns whether the agent answers a call by itself, also while it has no servers.
+fn is_of_the_agent(call: Call) -> bool {
+    use session::Call::{Beat, Create, Leave, Register};
+    match call {
+        Call::Lease(lease::Call::Session(call)) => match call {
+            Register | Beat | Leave => true,
+            Create => false,
+        },
+        Call::Lease(_) | Call::WatchAsk | Call::Ask => false,
     }
 }
 

@@ -7,6 +7,9 @@ use serde::Deserialize;
 use crate::consul::json::{self, KvEntry};
 use crate::consul::port::Answer;
 
+/// The maximum term. A higher one was not written by a lease, and there has to be one after it.
+pub(super) const TERM_MAX: u64 = u64::MAX / 2;
+
 /// The holder of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -40,8 +43,11 @@ impl KeyEntry {
             return Some(Self { session, holder, term: 0, form: 0, index: 0 });
         }
         let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
-        // A value in another format has no term. The lock of Consul counts anyway.
-        let Value { v, holder, term } = json::parse(&entry.bytes()?).unwrap_or_default();
+        // A value in another format has no term, nor has one that no lease reaches. The lock of Consul counts
+        // anyway.
+        let value: Option<Value> = json::parse(&entry.bytes()?).ok();
+        let value = value.filter(|value| value.term <= TERM_MAX);
+        let Value { v, holder, term } = value.unwrap_or_default();
         let session = entry.session.filter(|session| !session.is_empty()).map(Into::into);
         Some(Self { session, holder, term, form: v, index: entry.modify_index })
     }

@@ -39,7 +39,7 @@ use crate::store::session::{self, Session};
 use crate::store::txn::{self, Outcome};
 use crate::store::watch;
 
-use key_entry::KeyEntry;
+use key_entry::{KeyEntry, TERM_MAX};
 use lock_delay::LockDelay;
 
 pub use calls::{Call, Change, Leases, Timer};
@@ -193,7 +193,7 @@ impl Lease {
 
     /// Raises the known term to one known to the protected resource: the next term will be higher.
     pub fn raise(&mut self, term: u64) {
-        self.least = self.least.max(term);
+        self.least = self.least.max(term.min(TERM_MAX / 2));
     }
 
     /// Begins to contend for the lease.

@@ -185,3 +185,19 @@ fn a_lease_that_is_wanted_again_goes_on_with_its_heartbeats() {
     });
     assert_eq!(came.calls, [url::pass("check")]);
 }
+
+/// Whoever may write the key must not be able to end the program.
+#[test]
+fn a_term_that_no_lease_reaches_is_none() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.read(None, u64::MAX).calls, [url::TXN]);
+    rig.answer(Call::Acquire, r#"{"Results":[]}"#);
+    assert_eq!(rig.lease.term(), Some(1));
+    let mut rig = Rig::new();
+    rig.lease.raise(u64::MAX);
+    rig.read(None, 3);
+    rig.read_again();
+    rig.read(None, 3);
+    rig.answer(Call::Acquire, r#"{"Results":[]}"#);
+    assert_eq!(rig.lease.term(), Some(u64::MAX / 4 + 1));
+}

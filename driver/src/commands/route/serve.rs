@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_lite::future::or;
 use hax_core::machine::Machine as _;
-use hax_core::route::{Config, Rules, Server, WithoutConsul};
+use hax_core::route::{Config, ConsulConfig, Rules, Server, WithoutConsul};
 
 use super::ServeArgs;
 use crate::commands::block_on;
@@ -21,6 +21,7 @@ use crate::http::{HttpAccess, Limits};
 use crate::net::listen;
 use crate::observe::metrics::Metrics;
 use crate::observe::{logs, notify};
+use crate::settings::Settings;
 use crate::settings::values::HostPort;
 
 /// The time limit for the body of an HTTP request. No request that the server handles has a body.
@@ -41,24 +42,27 @@ pub(super) fn serve<P: Platform>(args: &ServeArgs) -> Result<Exit, CommandError>
 
 async fn run<P: Platform>(args: &ServeArgs, signals: &Signals) -> Result<Exit, CommandError> {
     let listen = |why| CommandError(Exit::Listen, why);
+    let usage = |why| CommandError(Exit::Usage, why);
+    let (consul, settings) =
+        (args.consul.config().map_err(usage)?, args.consul.settings().map_err(usage)?);
     let folder = Folder::serve(&args.dir).map_err(|why| listen(why.into()))?;
-    let mut server = Server::new(config(args)?);
+    let mut server = Server::new(config(args, consul)?);
     let sockets = match &args.http {
         Some(at) => Some(sockets::<P>(at).await.map_err(listen)?),
         None => None,
     };
     let http = args.http.as_ref().map(ToString::to_string);
     let dir = args.dir.display();
+    let context = context::<P>(&settings, folder)?;
     tracing::info!(target: "hax", %dir, http = http.unwrap_or_default(), "hax route serves");
     notify::ready();
-    let context = context::<P>(args, folder)?;
     drive::<P, _>(context, signals, sockets, &mut server).await;
     // The server may have ended before its orderly shutdown. The log has the reason.
     let has_served = server.status().stopping && !server.is_unusable();
     Ok(if has_served { Exit::Clean } else { Exit::Failure })
 }
 
-fn config(args: &ServeArgs) -> anyhow::Result<Config> {
+fn config(args: &ServeArgs, consul: Option<ConsulConfig>) -> anyhow::Result<Config> {
     let text = |path: &Path| -> anyhow::Result<Box<str>> {
         let path = path.canonicalize().with_context(|| path.display().to_string())?;
         let text = path.to_str().with_context(|| format!("{path:?} is no text"))?;
@@ -74,7 +78,7 @@ fn config(args: &ServeArgs) -> anyhow::Result<Config> {
         program: text(&program)?,
         env: args.consul.env(),
         default_provider: args.provider,
-        consul: args.consul.config()?,
+        consul,
         rules: Rules { ungrouped: rule(args.ungrouped), grouped: rule(args.grouped) },
         sweep: args.sweep.0,
         seed: clock::wall().0,
@@ -92,10 +96,9 @@ async fn sockets<P: Platform>(at: &HostPort) -> anyhow::Result<Sockets<P::Listen
 }
 
 fn context<P: Platform>(
-    args: &ServeArgs,
+    settings: &Settings,
     folder: Folder,
 ) -> anyhow::Result<HostContext<P::Client>> {
-    let settings = args.consul.settings()?;
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::of::<Server>(clock));
     let client = Arc::new(P::Client::new(&settings.consul)?);

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Parser};
@@ -66,7 +67,7 @@ pub struct ConsulArgs {
 
 fn hold(text: &str) -> Result<Span, String> {
     let span: Span = text.parse().map_err(|why| format!("{why}"))?;
-    if (1..=60).contains(&span.0.as_secs()) {
+    if (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&span.0) {
         return Ok(span);
     }
     Err("expected 1s to 60s: so long Consul keeps a lock back".into())
