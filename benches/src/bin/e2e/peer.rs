@@ -265,7 +265,8 @@ async fn write_all(hax: SocketAddr, stream: TcpStream, mut writes: mpsc::Unbound
             ended(&mut connected).await;
             None
         };
-        let Some(next) = or(next, end).await else {
+        // What is to be written may be for the next life of hax.
+        let Some(next) = or(end, next).await else {
             connected = None;
             continue;
         };

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::BytesMut;
@@ -18,6 +19,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
+
+/// The timeout of a reply.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// The tasks that wait for replies, by the address of the process.
 type Waiting = Rc<RefCell<BTreeMap<SocketAddr, mpsc::UnboundedSender<()>>>>;
@@ -88,7 +93,7 @@ async fn one(
         let src = End { addr: listen, cookie: (xid + 1, 0) };
         let dst = End { addr: process, cookie: (0, 0) };
         stream.write_all(&packet::encode(src, dst, &[Item { header, fop }])).await?;
-        heard.recv().await.context("a reply")?;
+        timeout(LIMIT, heard.recv()).await.context("a reply in time")?.context("a reply")?;
     }
     Ok(())
 }
