@@ -343,6 +343,22 @@ fn h03_a_node_that_is_not_known_is_404_whatever_is_asked_of_it() {
     }
 }
 
+/// The node may have started it, and not have said so before it was cut off.
+#[test]
+fn an_instance_that_is_wanted_on_a_node_that_is_down_is_inhibited() {
+    let mut field = Field::new(3);
+    field.define(&kind("web", &json!({})));
+    let coordinator = field.coordinator().unwrap();
+    let node = (0..3).find(|nth| *nth != coordinator).unwrap();
+    field.kill(node);
+    field.until(60_000, |field| field.all_saw("NodeDown") == 1);
+    field.ask("start", "web", Some(node));
+    field.until(10_000, |field| field.events() == 0);
+    let target = format!("/v1/services/web/{}", field.nodes[node].name);
+    let (status, found) = field.call(coordinator, "GET", &target, "");
+    assert_eq!((status, &found["state"]), (200, &json!("inhibited")));
+}
+
 #[test]
 fn a_restart_of_what_was_never_started_is_404() {
     let mut field = Field::new(2);

@@ -65,7 +65,8 @@ impl Row {
         self.observed.as_ref().map_or(State::Absent, |observed| observed.state)
     }
 
-    fn is_seen(&self) -> bool {
+    /// Returns whether its node has worked the last wanted start.
+    pub(super) fn is_seen(&self) -> bool {
         self.observed.as_ref().map_or(0, |observed| observed.serial) >= self.serial()
     }
 

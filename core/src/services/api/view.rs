@@ -11,9 +11,10 @@ use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::record::{Job, Observed, Phase, State, Want, Wanted};
 use crate::services::model::span::Span;
 
-/// Returns the state of an instance. That of a node that is down is `inhibited`.
+/// Returns the state of an instance. That of a node that is down is `inhibited`, unless nothing can live there: the
+/// node has said so of the last wanted start.
 fn state(of: &Snapshot, node: &NodeName, row: &Row) -> &'static str {
-    let is_over = row.state() == State::Absent;
+    let is_over = row.state() == State::Absent && row.is_seen();
     if of.is_up(node) || is_over { row.state().name() } else { "inhibited" }
 }
 
