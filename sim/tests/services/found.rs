@@ -166,6 +166,26 @@ fn a_corrected_record_of_a_node_is_used_again() {
     }
 }
 
+/// The end of an instance is found once the record says which one it was, and is an end: its start is not carried
+/// out again.
+#[test]
+fn the_end_of_an_instance_is_found_when_its_record_is_corrected() {
+    let mut field = with_web(1, &json!({}));
+    field.run(20_000);
+    let key = "ha/inst/n1/web/observed";
+    let record = field.record(key).unwrap();
+    field.tell_consul("PUT", &format!("/v1/kv/{key}"), "junk");
+    field.reboot(0);
+    field.start(0);
+    field.run(5_000);
+    assert_eq!(field.starts(0, "web"), 1);
+    field.put(key, &record);
+    field.until(90_000, |field| field.starts(0, "web") == 2);
+    field.until_state(0, "web", "running");
+    let last = field.nodes[0].keeper.starts.last().map(|(_, start)| start.instance.to_string());
+    assert!(last.as_ref().is_some_and(|id| id.ends_with(".2")), "{last:?}");
+}
+
 #[test]
 fn a_corrected_type_is_used_again() {
     let mut field = damage_and_correct("ha/type/web", true);

@@ -165,7 +165,8 @@ impl State {
             }
             Side::Observed if row.stored_index == index || !is_current => {}
             Side::Observed => {
-                let is_new = row.stored_index == 0 && row.seen == Observed::default();
+                let was_unknown = row.stored_index == 0 || row.is_observed_frozen;
+                let is_new = was_unknown && row.seen == Observed::default();
                 row.stored_index = index;
                 let stored: Option<Observed> = read(cx, entry);
                 let row = self.row(&kind);
