@@ -321,7 +321,7 @@ impl World<'_, Services> {
         status: Status,
         is_asked: bool,
     ) {
-        let Some((kind, _)) = kind_in(instance) else { return };
+        let Some((kind, serial)) = kind_in(instance) else { return };
         let now = self.sim.now();
         let stable = self.cast.definition(kind).map_or(0, |of| of.stable * MS);
         let slot = self.slot(node, kind);
@@ -334,7 +334,8 @@ impl World<'_, Services> {
         slot.causes += 1;
         if lived >= stable {
             slot.short.clear();
-        } else {
+        } else if serial >= slot.serial {
+            // One that ends by itself while its next start is wanted already is part of that start.
             slot.fails(now);
         }
     }
