@@ -11,7 +11,6 @@ mod plot;
 mod row;
 mod rows;
 mod storm;
-mod successor;
 
 use std::path::{Path, PathBuf};
 

@@ -192,11 +192,6 @@ impl Peer {
         (self.line.frame(header, Fop::LinkMsg(Box::new(msg))), tag)
     }
 
-    /// Returns the address at which the process listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.line.me
-    }
-
     /// Queues bytes for the writing task.
     pub(crate) fn write(&self, bytes: Bytes) {
         let _ = self.line.out.send(bytes);
