@@ -2,6 +2,7 @@
 //! router acts, and when.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod due;
 mod groups;
 mod pair;
 mod peer;

@@ -19,6 +19,8 @@ use hax_core::route::scripts::{self, Action};
 use hax_core::route::{Config, ConsulConfig, Rules, Server};
 use hax_sim::consul::{self, Consul};
 
+use crate::due::Due;
+
 /// The names of the routers.
 pub(crate) const NAMES: [&str; 2] = ["router-a", "router-b"];
 
@@ -68,13 +70,6 @@ pub(crate) struct Router {
     pub(crate) slow: Duration,
     /// The number of its calls to Consul.
     pub(crate) calls: usize,
-}
-
-/// A future event.
-enum Due {
-    Input(Input),
-    Write(ExecId),
-    End(ExecId),
 }
 
 impl Pair {
@@ -468,20 +463,6 @@ impl Pair {
 fn awake_and_due(router: &Router, now: Instant) -> bool {
     let is_due = matches!(router.next, Next::WaitUntil { at, .. } if at <= now);
     !router.is_frozen && is_due
-}
-
-impl Due {
-    fn is_of(&self, helper: ExecId) -> bool {
-        match self {
-            Self::Write(id) | Self::End(id) => *id == helper,
-            Self::Input(Input::Exec(exec::Event::Exited { id, .. })) => *id == helper,
-            Self::Input(_) => false,
-        }
-    }
-
-    fn is_about(&self, call: CallId) -> bool {
-        matches!(self, Self::Input(Input::Consul(reply)) if reply.id == call)
-    }
 }
 
 impl Router {

@@ -241,8 +241,8 @@ fn h43_a_node_that_comes_up_gets_what_is_to_run_there() {
     assert_eq!(field.starts(0, "rack") + field.starts(1, "rack"), 0);
 }
 
-#[test]
-fn a_node_that_comes_up_with_other_labels_loses_what_has_no_place_there() {
+/// Returns two nodes, the second of which is the place of a type by its label, and runs it.
+fn with_rack() -> Field {
     let mut field = Field::cold(2);
     field.set_label(1, "rack", "b");
     field.start(0);
@@ -251,6 +251,12 @@ fn a_node_that_comes_up_with_other_labels_loses_what_has_no_place_there() {
     field.define(&kind("rack", &json!({ "place": { "labels": { "rack": "b" } } })));
     field.ask("start", "rack", None);
     field.until_state(1, "rack", "running");
+    field
+}
+
+#[test]
+fn a_node_that_comes_up_with_other_labels_loses_what_has_no_place_there() {
+    let mut field = with_rack();
     field.kill(1);
     field.set_label(1, "rack", "a");
     field.start(1);
@@ -264,14 +270,7 @@ fn a_node_that_comes_up_with_other_labels_loses_what_has_no_place_there() {
 #[test]
 fn a_node_whose_record_is_gone_loses_nothing() {
     for what in ["DELETE", "PUT"] {
-        let mut field = Field::cold(2);
-        field.set_label(1, "rack", "b");
-        field.start(0);
-        field.start(1);
-        field.until(10_000, |field| field.coordinator().is_some());
-        field.define(&kind("rack", &json!({ "place": { "labels": { "rack": "b" } } })));
-        field.ask("start", "rack", None);
-        field.until_state(1, "rack", "running");
+        let mut field = with_rack();
         field.tell_consul(what, "/v1/kv/ha/node/n2/record", "junk");
         field.run(30_000);
         field.define(&kind("rack", &json!({ "place": { "labels": { "rack": "b" } }, "dir": "/" })));

@@ -7,26 +7,22 @@
 //! delay that follows a holder's death.
 
 mod calls;
+mod handover;
 
 use alloc::boxed::Box;
 use alloc::format;
 use core::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::context::Cx;
 use super::fact::Fact;
 use crate::base::id::CallId;
 use crate::base::mutant::{Mutant, mutant};
 use crate::base::time::{Instant, Next};
-use crate::consul::json::{self, KvEntry};
-use crate::consul::op::Op;
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
 use crate::machine::{Kept, Limits};
 use crate::store::lease::{self, Holder, Lease};
 use crate::store::session;
-use crate::store::txn;
 use crate::store::watch::Watch;
 use calls::{Call, GroupCx, GroupKinds, ReadBack, Timer};
 
@@ -124,15 +120,6 @@ enum Leaving {
     Useless,
 }
 
-/// The request to the holder of a lease.
-#[derive(Serialize, Deserialize)]
-struct Ask {
-    v: u32,
-    by: Box<str>,
-    /// The term of the asked holder. An earlier one makes the request void.
-    term: u64,
-}
-
 impl Group {
     pub(super) fn new(name: &str, config: Config, first: CallId, seed: u64) -> Self {
         let limits = Limits { call: Duration::from_secs(5), answer_bytes: 64 << 10 };
@@ -149,7 +136,7 @@ impl Group {
             config,
             lease,
             members: None,
-            asks: Watch::new(url::key(&ask_key(name))),
+            asks: Watch::new(url::key(&handover::ask_key(name))),
             leaving: None,
             well_since: None,
             heard: None,
@@ -421,77 +408,6 @@ impl State {
         self.lease.resign(cx);
         self.on_gone(cx);
     }
-
-    // ---- handover ---------------------------------------------------------------------------------
-
-    /// Watches for a request of the lease while this router holds it.
-    fn watch_asks(&mut self, cx: &mut GroupCx<'_>) {
-        let hears = !mutant(Mutant::AskUnheard);
-        if self.lease.term().is_some() && self.leaving.is_none() && hears {
-            self.asks.send(cx, Call::WatchAsk, WATCH);
-        }
-    }
-
-    fn on_asked(&mut self, cx: &mut GroupCx<'_>, answer: Option<&Answer>) -> Option<Change> {
-        let answer = self.asks.on_answer(cx, Timer::WatchAsk, answer)?;
-        let asked = asked(answer).filter(|ask| ask.v == FORM);
-        let term = self.lease.term()?;
-        match asked.filter(|ask| ask.term == term && ask.by != self.config.name) {
-            Some(Ask { by, .. }) => {
-                cx.emit(Fact::Asked { group: self.name.clone(), by: by.clone() });
-                self.leaving.get_or_insert(Leaving::To(by));
-                // No new handler is started. The running ones finish.
-                Some(Change::Seen)
-            }
-            None => {
-                self.watch_asks(cx);
-                None
-            }
-        }
-    }
-
-    /// Returns whether this router is to hold the lease while all is well.
-    fn wants_it_back(&self) -> bool {
-        self.config.preempt && self.members.is_some_and(|members| members.is_primary)
-    }
-
-    fn plan_to_ask(&self, cx: &mut GroupCx<'_>) {
-        if let Some(since) = self.well_since.filter(|_| self.wants_it_back()) {
-            cx.arm_no_later(Timer::Ask, since.after(self.config.revert_after));
-        }
-    }
-
-    /// Asks the holder for the lease, if this router is to hold it.
-    fn ask(&self, cx: &mut GroupCx<'_>) {
-        let now = cx.now().mono;
-        let is_well = |since: Instant| now >= since.after(self.config.revert_after);
-        let is_demanded = self.demanded_until.is_some_and(|until| now < until);
-        let is_time = self.wants_it_back() && self.well_since.is_some_and(is_well);
-        if self.members.is_none() {
-            return;
-        }
-        if self.lease.term().is_some() {
-            // What is demanded may be lost before it is proved again, or be about to be handed over.
-            if is_demanded {
-                cx.arm(Timer::Ask, LOOK_AGAIN);
-            }
-            return;
-        }
-        if !is_time && !is_demanded {
-            // Consul was unreachable for some of the time.
-            return self.plan_to_ask(cx);
-        }
-        let holder = self.lease.holder().filter(|holder| holder.name != self.config.name);
-        let Some(Holder { name, term }) = holder.cloned() else {
-            return cx.arm(Timer::Ask, LOOK_AGAIN);
-        };
-        let ask = Ask { v: FORM, by: self.config.name.clone(), term };
-        // Text and numbers can always be serialized.
-        let value = serde_json::to_vec(&ask).unwrap_or_default();
-        txn::send(cx, Call::Ask, &[Op::set(&ask_key(&self.name), &value)]);
-        cx.emit(Fact::Asks { group: self.name.clone(), holder: name, term });
-        cx.arm(Timer::Ask, ASK_AGAIN);
-    }
 }
 
 /// Returns whether the agent answers a call by itself, also while it has no servers.
@@ -506,16 +422,6 @@ fn is_of_the_agent(call: Call) -> bool {
     }
 }
 
-/// Returns the request in the response to a read of the request key.
-fn asked(answer: &Answer) -> Option<Ask> {
-    let [entry]: [KvEntry<'_>; 1] = json::parse(&answer.body).ok()?;
-    serde_json::from_slice(&entry.bytes()?).ok()
-}
-
 fn key(group: &str) -> alloc::string::String {
     format!("ha/route/{group}")
-}
-
-fn ask_key(group: &str) -> alloc::string::String {
-    format!("ha/route/{group}/ask")
 }
