@@ -16,7 +16,7 @@ pub mod service;
 mod status;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -100,14 +100,30 @@ fn no_demo(program: &Program) -> String {
     format!("{} has no demo: it is played by the program hax (hax demo)", program.name)
 }
 
+/// `text` with its colours if somebody sees them at a terminal and `NO_COLOR` is not set.
+#[cfg(feature = "colour")]
+fn coloured(text: &clap::builder::StyledStr) -> String {
+    use std::io::IsTerminal as _;
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !is_unwanted {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    }
+}
+
+/// `text` without colours: the build has none.
+#[cfg(not(feature = "colour"))]
+fn coloured(text: &clap::builder::StyledStr) -> String {
+    text.to_string()
+}
+
 /// Prints the help, or all errors of the command line and of the variables for flags.
 fn refuse(refusals: &[clap::Error], args: &[OsString]) -> ExitCode {
     let Some((last, before)) = refusals.split_last() else { return Exit::Usage.into() };
     if !last.use_stderr() {
         // This is the help, or the version.
-        let text = last.render();
-        let is_seen = std::io::stdout().is_terminal();
-        let text = if is_seen { text.ansi().to_string() } else { text.to_string() };
+        let text = coloured(&last.render());
         return match Output::new().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
