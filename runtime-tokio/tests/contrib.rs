@@ -150,7 +150,7 @@ fn f46_the_unit_is_one_and_gives_little_away() {
         "ProtectSystem=strict",
         "CapabilityBoundingSet=\n",
         // Links outlive hax in a folder that is not the keeper's.
-        "RuntimeDirectory=hax/links hax/http\n",
+        "RuntimeDirectory=hax/links hax/http hax/instance\n",
         "RuntimeDirectoryPreserve=yes\n",
     ] {
         assert!(text.contains(setting), "{setting}");

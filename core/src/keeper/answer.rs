@@ -192,6 +192,9 @@ pub struct View {
     /// The tag of the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Box<str>>,
+    /// The secret by which the instance proves itself to the client that has asked for its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<Box<str>>,
     /// The state of the instance.
     pub state: State,
     /// The process id of the main process.
@@ -268,6 +271,7 @@ mod tests {
             instance: instance.clone(),
             name: ServiceName::new("n").unwrap(),
             tag: Some("t".into()),
+            capability: Some("c".into()),
             state: State::Ended,
             pid: Some(5),
             generation: 3,

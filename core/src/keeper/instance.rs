@@ -107,6 +107,7 @@ impl Instance {
             instance: self.start.instance.clone(),
             name: self.start.name.clone(),
             tag: self.start.tag.clone(),
+            capability: self.start.capability.clone(),
             state: self.state(),
             pid: self.process.map(|process| process.pid),
             generation: self.generation,

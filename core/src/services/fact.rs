@@ -28,6 +28,12 @@ crate::facts! {
     Info Ended { kind: TypeName, instance: InstanceId, why: Box<str> } "{kind}: {instance} has ended: {why}";
     /// An instance has failed.
     Warn Failed { kind: TypeName, why: Box<str> } "{kind}: failed: {why}";
+    /// An instance has announced its end.
+    Info Announced { kind: TypeName, why: Box<str> } "{kind}: announces its end: {why}";
+    /// An instance holds a resource.
+    Info Holds { instance: InstanceId, resource: Box<str> } "{instance} holds {resource}";
+    /// An instance has released a resource.
+    Info LetGo { instance: InstanceId, resource: Box<str> } "{instance} has released {resource}";
     /// An instance passes its check again.
     Info Recovered { kind: TypeName } "{kind}: passes its check again";
     /// The keeper has an instance of no known type.

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod health;
 pub mod model;
 mod node;
+mod voice;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use crate::base::fact::Metric;
 use crate::base::id::CallId;
 use crate::base::time::{Next, Now};
 use crate::http::port::Request;
+use crate::http::router;
 use crate::machine::{ExitReason, Input, Machine, Output, Status};
 use api::Api;
 use coord::Coordinator;
@@ -32,6 +34,7 @@ use node::Node;
 
 pub use api::has_path;
 pub use coord::fact as coord_fact;
+pub use voice::{CapabilityKey, InstanceSocket, TELL_PATH};
 
 /// The configuration.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Config {
     pub ttl: Duration,
     /// The time for which Consul withholds a lost lease.
     pub hold: Duration,
+    /// The socket for instances, if there is one.
+    pub instances: Option<InstanceSocket>,
     /// The number of the first of the three machines behind the host that this one counts as.
     pub machine: u8,
     /// The seed for jitter.
@@ -86,6 +91,7 @@ impl Services {
             generation: config.generation,
             ttl,
             hold,
+            instances: config.instances,
         };
         let coord = coord::Config { holder, ttl, hold };
         Self {
@@ -106,6 +112,9 @@ impl Services {
 
     /// Answers a probe at once. Other requests are the desk's.
     fn on_http(&mut self, now: Now, request: &Request, out: &mut Vec<Output<ServicesFact>>) {
+        if router::path(&request.target) == TELL_PATH {
+            return self.node.on_tell(now, request, out);
+        }
         match health::answer(self, &request.method, &request.target) {
             Some(answer) => out.push(Box::new(answer.response(request.id)).into()),
             None => self.desk.on_http(now, request, out),
@@ -165,8 +174,9 @@ impl Machine for Services {
     }
 
     fn blocking_queries(&self) -> usize {
-        // The instances of the node, events, nodes, the two leases, the open responses, and requests that wait.
-        6 + api::CHANGES_MAX
+        // The instances of the node, events, nodes, the two leases, the open responses, requests that wait, and instances
+        // that ask.
+        6 + api::CHANGES_MAX + node::QUESTIONS_MAX
     }
 
     fn gauges(&self) -> impl Iterator<Item = u64> {

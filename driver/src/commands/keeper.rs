@@ -196,6 +196,8 @@ fn list(dir: &Path, args: &ListArgs) -> Result<Exit, CommandError> {
     let mut text = String::new();
     if args.json {
         for view in &instances {
+            // A list is shown to others. The secret of an instance is not for them.
+            let view = &View { capability: None, ..view.clone() };
             text.push_str(&serde_json::to_string(view).map_err(anyhow::Error::from)?);
             text.push('\n');
         }

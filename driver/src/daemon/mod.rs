@@ -85,6 +85,10 @@ pub enum Error {
     #[cfg(feature = "services")]
     #[error("the path of this program: {0}")]
     Program(io::Error),
+    /// The system gives no random numbers.
+    #[cfg(feature = "services")]
+    #[error("/dev/urandom: {0}")]
+    Random(io::Error),
 }
 
 impl Error {
@@ -99,7 +103,7 @@ impl Error {
             #[cfg(feature = "services")]
             Self::NodeName(_) => Exit::Usage,
             #[cfg(feature = "services")]
-            Self::Program(_) => Exit::Failure,
+            Self::Program(_) | Self::Random(_) => Exit::Failure,
             #[cfg(feature = "libmotr")]
             Self::Motr(_) => Exit::Listen,
         }

@@ -1,6 +1,7 @@
 //! The daemon with services: those of the node beside its bridge, or alone where there is no Motr.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,18 +14,20 @@ use bytes::Bytes;
 use futures_lite::future::or;
 use hax_core::consul::port::Method;
 use hax_core::services::model::name::NodeName;
-use hax_core::services::{Config, Services};
+use hax_core::services::{CapabilityKey, Config, InstanceSocket, Services};
 use serde::Deserialize;
 
 use super::{Daemon, Error};
 use crate::exec::Programs;
 use crate::exit::Exit;
 use crate::host::drive::{HostContext, Sockets};
+use crate::host::http::LocalClients;
 use crate::host::platform::{Client as _, Platform};
 use crate::host::workers;
 use crate::http::{CertFiles, HttpAccess};
 use crate::keeper;
-use crate::net::{listen, local};
+use crate::net::listen;
+use crate::net::local::{self, Door};
 use crate::observe::notify;
 use crate::settings::services::SOCKET;
 
@@ -62,6 +65,7 @@ impl<P: Platform> Daemon<'_, P> {
             generation: self.generation,
             ttl: settings.node_down,
             hold: settings.node_down,
+            instances: self.instance_socket()?,
             machine: hax_core::with_services::FIRST_MACHINE,
             seed: self.seed(),
         })
@@ -70,7 +74,15 @@ impl<P: Platform> Daemon<'_, P> {
     /// Returns the context of a machine with services. Starts a keeper if none runs.
     pub(super) fn services_context(&self) -> Result<HostContext<P::Client>, Error> {
         let settings = &self.settings.services;
-        let local = self.local_socket()?;
+        let operators = self.local_socket()?.map(|listener| (listener, LocalClients::Operators));
+        let instances = self.settings.services.instance_socket.as_deref();
+        let instances = instances.map(|path| local::listen(path, Door::Everyone)).transpose();
+        let instances = instances.unwrap_or_else(|why| {
+            tracing::warn!(target: "hax", "instances cannot tell anything: {why}");
+            None
+        });
+        let instances = instances.map(|listener| (listener, LocalClients::Instances));
+        let local = operators.into_iter().chain(instances).collect();
         start_keeper(&settings.keeper, &settings.allow_exec);
         let allowed = settings.allow_exec.iter().cloned().chain([AGENTS.into()]);
         let exec = workers::Settings { programs: Programs::new(allowed), running_max: HELPERS_MAX };
@@ -78,11 +90,21 @@ impl<P: Platform> Daemon<'_, P> {
         Ok(HostContext { exec, keeper, local, ..self.context() })
     }
 
+    /// Returns the socket for instances, with a new key of capabilities.
+    fn instance_socket(&self) -> Result<Option<InstanceSocket>, Error> {
+        let Some(path) = &self.settings.services.instance_socket else { return Ok(None) };
+        let mut key = [0; 16];
+        let mut random = || File::open("/dev/urandom")?.read_exact(&mut key);
+        random().map_err(Error::Random)?;
+        let path = path.to_string_lossy().into();
+        Ok(Some(InstanceSocket { path, key: CapabilityKey(key) }))
+    }
+
     /// Listens at the local socket. Who runs hax by hand may have no folder for the default one, which is said
     /// and ends nothing: the bridge works without it.
     fn local_socket(&self) -> Result<Option<UnixListener>, Error> {
         let Some(path) = self.settings.services.socket.as_deref() else { return Ok(None) };
-        match local::listen(path) {
+        match local::listen(path, Door::Operators) {
             Ok(listener) => {
                 tracing::info!(target: "hax", path = %path.display(), "hax listens at its local socket");
                 Ok(Some(listener))

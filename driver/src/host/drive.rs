@@ -20,6 +20,8 @@ use hax_core::machine::{Input, Machine, Output, Status};
 use super::clock::Clock;
 use super::consul::Consul;
 use super::http::Http;
+#[cfg(feature = "services")]
+use super::http::LocalClients;
 use super::keeper::Keeper;
 use super::net::Net;
 use super::platform::{Client as _, Platform, Task as _};
@@ -64,9 +66,9 @@ pub struct HostContext<C> {
     pub folder: Option<workers::Folder>,
     /// The keeper's folder, for a machine with services.
     pub keeper: Option<PathBuf>,
-    /// The local socket of HTTP.
+    /// The local sockets of HTTP, and who connects to each.
     #[cfg(feature = "services")]
-    pub local: Option<UnixListener>,
+    pub local: Vec<(UnixListener, LocalClients)>,
     /// The file of the machine's state for its next life, if there is one.
     pub state: Option<StateFile>,
     /// The inbox of the machine's inputs, with its sender and its receiver; bounded.
@@ -88,7 +90,7 @@ impl<C> HostContext<C> {
             folder,
             keeper,
             #[cfg(feature = "services")]
-            local: None,
+            local: Vec::new(),
             state,
             inbox,
         }
@@ -174,7 +176,8 @@ async fn host<P: Platform, F: Report + 'static>(
         serving = Some((close, served));
     }
     #[cfg(feature = "services")]
-    let local = local.and_then(|listener| serve_local(&http, listener));
+    let local: Vec<_> =
+        local.into_iter().filter_map(|(listener, of)| serve_local(&http, listener, of)).collect();
     let stop = async {
         signals.stop().await;
         notify::stopping();
@@ -215,7 +218,7 @@ async fn host<P: Platform, F: Report + 'static>(
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
         #[cfg(feature = "services")]
-        if let Some((close, served)) = local {
+        for (close, served) in local {
             close.close();
             within::<P, _>(RESPOND_WITHIN, served).await;
         }
@@ -224,19 +227,20 @@ async fn host<P: Platform, F: Report + 'static>(
     zip(worked, zip(respond, net.shut_down(motr, FLUSH_WITHIN))).await;
 }
 
-/// Serves the local socket in a task of its own until it is closed.
+/// Serves a local socket in a task of its own until it is closed.
 #[cfg(feature = "services")]
 fn serve_local<P: Platform>(
     http: &Http<P, Input>,
     listener: UnixListener,
+    of: LocalClients,
 ) -> Option<(Sender<Infallible>, P::Task<()>)> {
     match P::local_listener(listener) {
         Ok(listener) => {
             let (close, closed) = async_channel::bounded::<Infallible>(1);
-            Some((close, P::spawn(http.serve_local(listener, closed))))
+            Some((close, P::spawn(http.serve_local(listener, of, closed))))
         }
         Err(why) => {
-            tracing::error!(target: "hax", %why, "the local socket is not served");
+            tracing::error!(target: "hax", %why, "a local socket is not served");
             None
         }
     }

@@ -87,12 +87,12 @@ impl<P: Platform, I: 'static> Http<P, I> {
         }
     }
 
-    /// Serves the clients of the local socket, until `stop` is closed; then completes the current requests.
-    /// The system has checked who they are.
+    /// Serves the clients of a local socket, until `stop` is closed; then completes the current requests.
     #[cfg(feature = "services")]
     pub fn serve_local(
         &self,
         listener: P::LocalListener,
+        of: LocalClients,
         stop: Receiver<Infallible>,
     ) -> impl Future<Output = ()> + use<P, I> {
         let server = Rc::clone(&self.server);
@@ -100,7 +100,11 @@ impl<P: Platform, I: 'static> Http<P, I> {
         let until = stop.clone();
         serve_each::<P, _>(until, async move || {
             let stream = P::accept_local(&listener).await?;
-            let Some(slot) = server.enter_local() else { return Ok(None) };
+            let slot = match of {
+                LocalClients::Operators => server.enter_local(),
+                LocalClients::Instances => server.enter_instance(),
+            };
+            let Some(slot) = slot else { return Ok(None) };
             let (server, access, stop) = (Rc::clone(&server), Arc::clone(&access), stop.clone());
             Ok(Some(async move {
                 server.serve(&access, slot, stop, async { Ok(stream) }).await;
@@ -118,6 +122,16 @@ impl<P: Platform, I: 'static> Http<P, I> {
     ) -> impl Future<Output = ()> + use<P, I> {
         serve::<P, I>(Rc::clone(&self.server), listener, access, stop)
     }
+}
+
+/// Who connects to a local socket.
+#[cfg(feature = "services")]
+#[derive(Clone, Copy, Debug)]
+pub enum LocalClients {
+    /// Those whom the operator admits. The system has checked who they are.
+    Operators,
+    /// Service instances, which prove themselves in each request.
+    Instances,
 }
 
 async fn closed(stop: &Receiver<Infallible>) {

@@ -348,6 +348,7 @@ pub(crate) fn refuse(status: u16, why: &str) -> Answer {
     let reason = match status {
         400 => "Bad Request",
         401 => "Unauthorized",
+        404 => "Not Found",
         408 => "Request Timeout",
         413 => "Payload Too Large",
         414 => "URI Too Long",

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use hax_core::http::port;
+use hax_core::services::TELL_PATH;
 
 use super::connection::{self, Connection, Stream};
 use super::slots::{Slot, Slots};
@@ -59,6 +60,16 @@ impl<I> Server<I> {
         let local = IpAddr::V6(Ipv6Addr::LOCALHOST);
         let mut slot = self.slots.enter(local, local)?;
         slot.authorize();
+        Some(slot)
+    }
+
+    /// Returns a slot for a connection to the socket for instances: any user of this node can connect, and asks for
+    /// nothing else.
+    #[must_use]
+    pub fn enter_instance(&self) -> Option<Slot> {
+        let local = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let mut slot = self.slots.enter(local, local)?;
+        slot.restrict(TELL_PATH);
         Some(slot)
     }
 

@@ -59,7 +59,8 @@ impl Slots {
         drop(inner);
         let id = decision.slot?;
         let (slots, is_authorized, last_response) = (Arc::clone(self), false, None);
-        Some(Slot { slots, id, peer, origin, is_authorized, eviction, last_response })
+        let only_path = None;
+        Some(Slot { slots, id, peer, origin, is_authorized, only_path, eviction, last_response })
     }
 }
 
@@ -95,6 +96,8 @@ pub struct Slot {
     origin: Origin,
     /// The connection is of the local socket.
     is_authorized: bool,
+    /// The only path that the connection may ask for.
+    only_path: Option<&'static str>,
     eviction: oneshot::Receiver<()>,
     last_response: Option<LastResponse>,
 }
@@ -120,6 +123,17 @@ impl Slot {
             Origin::Own => Trust::Local,
             Origin::Foreign(_) => Trust::None,
         }
+    }
+
+    /// Returns whether the connection may ask for a path.
+    #[must_use]
+    pub(super) fn may_ask(&self, path: &str) -> bool {
+        self.only_path.is_none_or(|only| only == path)
+    }
+
+    /// Restricts the connection to one path.
+    pub(super) fn restrict(&mut self, path: &'static str) {
+        self.only_path = Some(path);
     }
 
     /// Marks the connection as one of the local socket.

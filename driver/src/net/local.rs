@@ -1,4 +1,4 @@
-//! The local socket of HTTP: a unix socket that some users of this node may use.
+//! The local sockets of HTTP: unix sockets that some users of this node may use, or all.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,17 +8,42 @@ use std::path::{Path, PathBuf};
 
 use crate::folder;
 
-/// The permission bits of the socket: its user and its group may ask for changes.
-const MODE: u32 = 0o660;
-
-/// The permission bits of the socket's folder, if it is created.
+/// The permission bits of a socket's folder, if it is created or opened to all.
 const FOLDER_MODE: u32 = 0o755;
 
-/// An error of the local socket.
+/// Whose socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Its user and its group may ask for changes.
+    Operators,
+    /// All users of the node may connect.
+    Everyone,
+}
+
+impl Door {
+    /// The permission bits of the socket.
+    const fn mode(self) -> u32 {
+        match self {
+            Self::Operators => 0o660,
+            Self::Everyone => 0o666,
+        }
+    }
+
+    /// The flag that names the socket.
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Operators => "--http-socket",
+            Self::Everyone => "--instance-socket",
+        }
+    }
+}
+
+/// An error of a local socket.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve HTTP at the socket {}: {why} (--http-socket PATH names another one, none: no socket)", path.display())]
+#[error("cannot serve HTTP at the socket {}: {why} ({} PATH names another one, none: no socket)", path.display(), door.flag())]
 pub struct Error {
     path: PathBuf,
+    door: Door,
     why: io::Error,
 }
 
@@ -27,14 +52,18 @@ pub struct Error {
 /// # Errors
 ///
 /// If another program serves the path, or the system refuses it.
-pub fn listen(path: &Path) -> Result<UnixListener, Error> {
-    bind(path).map_err(|why| Error { path: path.to_owned(), why })
+pub fn listen(path: &Path, door: Door) -> Result<UnixListener, Error> {
+    bind(path, door).map_err(|why| Error { path: path.to_owned(), door, why })
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path, door: Door) -> io::Result<UnixListener> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {
         folder::make(parent, FOLDER_MODE)?;
+        if door == Door::Everyone {
+            // systemd has made it, with the mode of hax's other folders. That of somebody else stays as it is.
+            let _ = fs::set_permissions(parent, fs::Permissions::from_mode(FOLDER_MODE));
+        }
     }
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -51,7 +80,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     let new = path.with_file_name(name);
     let _ = fs::remove_file(&new);
     let listener = UnixListener::bind(&new)?;
-    let named = fs::set_permissions(&new, fs::Permissions::from_mode(MODE))
+    let named = fs::set_permissions(&new, fs::Permissions::from_mode(door.mode()))
         .and_then(|()| fs::rename(&new, path))
         .and_then(|()| listener.set_nonblocking(true));
     if named.is_err() {
@@ -68,22 +97,25 @@ mod tests {
     fn a_socket_is_taken_over_from_the_dead_only() {
         let dir = std::env::temp_dir().join(format!("hax-local-{}", std::process::id()));
         let path = dir.join("http.sock");
-        let first = listen(&path).unwrap();
+        let first = listen(&path, Door::Operators).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
-        let why = listen(&path).unwrap_err().to_string();
+        assert_eq!(mode & 0o777, 0o660);
+        let why = listen(&path, Door::Operators).unwrap_err().to_string();
         assert!(
             why.contains("another program serves it") && why.contains("--http-socket"),
             "{why}"
         );
         drop(first);
-        let second = listen(&path).unwrap();
+        let second = listen(&path, Door::Everyone).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
         UnixStream::connect(&path).unwrap();
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         drop(second);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "text").unwrap();
-        listen(&path).unwrap_err();
+        let why = listen(&path, Door::Everyone).unwrap_err().to_string();
+        assert!(why.contains("--instance-socket"), "{why}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "text");
         fs::remove_dir_all(dir).unwrap();
     }

@@ -195,6 +195,11 @@ pub struct Flags {
     #[cfg(feature = "services")]
     #[arg(long, env = "HAX_HTTP_SOCKET", value_name = "PATH", help_heading = "Services")]
     pub http_socket: Option<PathBuf>,
+    /// Hear what service instances tell at this unix socket, which any user of the node can reach; none: no
+    /// socket [default: /run/hax/instance/socket where services are on].
+    #[cfg(feature = "services")]
+    #[arg(long, env = "HAX_INSTANCE_SOCKET", value_name = "PATH", help_heading = "Services")]
+    pub instance_socket: Option<PathBuf>,
     /// How long this node may be silent until it counts as down, and its coordinator as gone
     /// [default: 1s].
     #[cfg(feature = "services")]

@@ -16,6 +16,9 @@ pub const KEEPER: &str = "/run/hax/keeper";
 /// The default local socket of HTTP, where services are on.
 pub const SOCKET: &str = "/run/hax/http/socket";
 
+/// The default socket for instances.
+pub const INSTANCE_SOCKET: &str = "/run/hax/instance/socket";
+
 /// Whether and how this node has services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicesSettings {
@@ -29,6 +32,8 @@ pub struct ServicesSettings {
     pub allow_exec: Vec<PathBuf>,
     /// The path of the local socket of HTTP; none if there is no such socket.
     pub socket: Option<PathBuf>,
+    /// The path of the socket for instances; none if there is no such socket.
+    pub instance_socket: Option<PathBuf>,
     /// The time without heartbeats after which the node counts as down.
     pub node_down: Duration,
 }
@@ -43,6 +48,8 @@ pub(super) fn merge(flags: &Flags, file: &Flags) -> ServicesSettings {
     let keeper = flags.keeper.as_ref().or(file.keeper.as_ref());
     let socket = flags.http_socket.as_ref().or(file.http_socket.as_ref()).cloned();
     let socket = socket.or_else(|| on.then(|| SOCKET.into()));
+    let instances = flags.instance_socket.as_ref().or(file.instance_socket.as_ref()).cloned();
+    let instances = instances.or_else(|| on.then(|| INSTANCE_SOCKET.into()));
     let allow_exec = flags.allow_exec.as_ref().or(file.allow_exec.as_ref());
     let node_down = flags.node_down.or(file.node_down);
     ServicesSettings {
@@ -51,6 +58,7 @@ pub(super) fn merge(flags: &Flags, file: &Flags) -> ServicesSettings {
         keeper: keeper.cloned().unwrap_or_else(|| KEEPER.into()),
         allow_exec: allow_exec.cloned().unwrap_or_default(),
         socket: socket.filter(|path| path.as_os_str() != "none"),
+        instance_socket: instances.filter(|path| path.as_os_str() != "none"),
         node_down: node_down.map_or(Duration::from_secs(1), |span| span.0),
     }
 }
@@ -69,6 +77,9 @@ impl ServicesSettings {
         }
         if !self.on {
             return None;
+        }
+        if self.instance_socket.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return bad("--instance-socket", "an absolute path is expected: instances get it");
         }
         if self.node_down < Duration::from_secs(1) || self.node_down > Duration::from_secs(60) {
             return bad("--node-down", "it is from 1s, which is Consul's least TTL, to 60s");
@@ -116,6 +127,7 @@ mod tests {
         assert!(load(none()).unwrap().services.on);
         for (flags, part) in [
             (Flags { services: Some(Switch::Off), ..none() }, "--services"),
+            (Flags { instance_socket: Some("s".into()), ..on() }, "--instance-socket"),
             (Flags { node_down: Some("10ms".parse().unwrap()), ..on() }, "--node-down"),
             (Flags { node: Some("a/b".into()), ..on() }, "--node"),
             (Flags { journal: Some("/j".into()), ..on() }, "--journal"),

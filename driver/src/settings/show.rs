@@ -131,6 +131,8 @@ fn services(f: &mut fmt::Formatter<'_>, services: &ServicesSettings) -> fmt::Res
     let allowed = services.allow_exec.iter().map(|path| quoted(&path.display().to_string()));
     writeln!(f, "allow_exec = [{}]", allowed.collect::<Vec<_>>().join(", "))?;
     path(f, "http_socket", services.socket.as_deref().or_else(|| Some(Path::new("none"))))?;
+    let instances = services.instance_socket.as_deref();
+    path(f, "instance_socket", instances.or_else(|| Some(Path::new("none"))))?;
     writeln!(f, "node_down = {}", span(services.node_down))
 }
 

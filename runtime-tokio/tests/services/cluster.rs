@@ -93,6 +93,7 @@ impl Node {
         let mut command = command(&["run", "--services", "on", "--consul", &self.consul]);
         command.args(["--node", &self.name, "--http", &self.http, "--keeper", &keeper]);
         command.args(["--http-socket", &socket, "--allow-exec", PROGRAMS]);
+        command.args(["--instance-socket", &self.path("instance.sock")]);
         command.args(&self.args);
         Program::start(command)
     }

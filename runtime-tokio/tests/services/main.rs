@@ -9,3 +9,4 @@ mod cluster;
 mod commands;
 mod deaths;
 mod doors;
+mod tell;

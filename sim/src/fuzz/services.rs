@@ -66,7 +66,7 @@ fn launches(record: &TypeRecord) {
     let read: Launch = serde_json::from_slice(&written).expect("what is written");
     assert_eq!(read, launch, "what is written is read again");
     let instance = InstanceId::new("web.n1.1-1.1").expect("an id");
-    if let Some(start) = launch.start(instance) {
+    if let Some(start) = launch.start(instance, None) {
         assert_eq!(start.check(), Ok(()), "the keeper accepts the start");
     }
 }

@@ -13,7 +13,7 @@ use hax_core::keeper::port::Event;
 use hax_core::machine::{Input, Machine as _, Output};
 use hax_core::services::facts::ServicesFact;
 use hax_core::services::model::name::NodeName;
-use hax_core::services::{Config, Services};
+use hax_core::services::{CapabilityKey, Config, InstanceSocket, Services};
 use hax_sim::consul::{self, Consul};
 
 use super::keeper::KeeperHost;
@@ -107,6 +107,10 @@ impl Field {
             generation: 1_000 + self.generations,
             ttl: Duration::from_secs(1),
             hold: Duration::from_secs(1),
+            instances: Some(InstanceSocket {
+                path: "/run/hax/instance/socket".into(),
+                key: CapabilityKey(u128::from(self.generations).to_le_bytes()),
+            }),
             machine: 0,
             seed: self.generations,
         }));

@@ -14,3 +14,4 @@ mod rules;
 mod scripted;
 mod seen;
 mod swarm;
+mod tell;

@@ -52,6 +52,8 @@ fn instance(kind: &str, node: &NodeName, is_up: bool) -> Value {
         "runner": "builtin",
         "revision": null,
         "reason": null,
+        "resources": null,
+        "config": null,
         "at": null,
         "wanted": null,
         "job": null,

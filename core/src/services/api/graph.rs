@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::builtin;
 use super::snapshot::Snapshot;
 use super::view;
+use crate::services::model::record::Sharing;
 
 /// An edge, as the ids of its vertices and its label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +73,15 @@ impl Graph {
             self.vertex(id.clone(), "instance", view::instance(all, kind, node, row));
             self.edge(id.clone(), format!("type:{kind}"), "is");
             self.edge(id.clone(), format!("node:{node}"), "on");
-            if let Some(revision) = &seen.revision {
+            for (resource, sharing) in &seen.resources {
+                let label = match sharing {
+                    Sharing::Own => "owns",
+                    Sharing::Shared => "shares",
+                };
+                self.vertex(format!("resource:{resource}"), "resource", json!({}));
+                self.edge(id.clone(), format!("resource:{resource}"), label);
+            }
+            if let Some(revision) = seen.config.as_ref().or(seen.revision.as_ref()) {
                 let config = format!("config:{kind}/{revision}");
                 self.vertex(config.clone(), "config", json!({}));
                 self.edge(id.clone(), config, "configured-by");

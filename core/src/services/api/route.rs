@@ -9,6 +9,7 @@ use crate::http::router;
 use crate::services::health::STATUS_PATH;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::record::Verb;
+use crate::services::voice::TELL_PATH;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Route {
 pub fn has_path(path: &str) -> bool {
     let first = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
     matches!(first, Some("types" | "services" | "graph" | "nodes"))
-        || matches!(path, "/v1/events/stream" | STATUS_PATH)
+        || matches!(path, "/v1/events/stream" | STATUS_PATH | TELL_PATH)
 }
 
 /// Returns up to three segments of a path below `/v1/`, and whether these are all.

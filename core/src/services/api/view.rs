@@ -33,6 +33,8 @@ pub(super) fn instance(of: &Snapshot, kind: &TypeName, node: &NodeName, row: &Ro
         "runner": record.map(|record| record.runner.name()),
         "revision": seen.and_then(|seen| seen.revision.as_ref()),
         "reason": seen.and_then(|seen| seen.reason.as_ref()),
+        "resources": seen.map(|seen| &seen.resources),
+        "config": seen.and_then(|seen| seen.config.as_ref()),
         "at": seen.map(|seen| &seen.at),
         "wanted": wanted.map(|wanted| json!({
             "want": wanted.want, "serial": wanted.serial, "why": wanted.why, "at": wanted.at,

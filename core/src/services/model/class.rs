@@ -28,4 +28,8 @@ pub enum Class {
     Config,
     /// Its node was restarted.
     Reboot,
+    /// It has told so itself.
+    Told,
+    /// It had announced its end.
+    Announced,
 }

@@ -232,9 +232,8 @@ impl TypeRecord {
             say("place.nodes", "at least one pattern is expected; [\"*\"] is every node");
         }
         match &self.ready {
-            Ready::Notify => say("ready", "notify is not supported by this version; use a probe"),
             Ready::Probe(probe) => probe.problem().into_iter().for_each(|why| say("ready", why)),
-            Ready::Started => {}
+            Ready::Started | Ready::Notify => {}
         }
         if let Some(check) = &self.check {
             match check.probe() {
@@ -431,7 +430,6 @@ mod tests {
             ("runner", json!("motr"), "runner"),
             ("monitor", json!({"every": "1ms"}), "monitor.every"),
             ("needs", json!(["web"]), "needs"),
-            ("ready", json!("notify"), "ready"),
             ("ready", json!("file:x"), "ready"),
             ("check", json!({"tcp": "x:1", "exec": ["/x"]}), "check"),
             ("check", json!({"tcp": "x:1", "every": "1ms"}), "check.every"),

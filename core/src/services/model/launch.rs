@@ -44,12 +44,27 @@ pub struct Launch {
     pub ready: Option<Probe>,
     /// The time limit from the start until the instance is ready, in milliseconds.
     pub start_within_ms: u64,
+    /// The instance tells itself when it is ready.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub notifies: bool,
     /// The regular check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<LaunchCheck>,
+    /// The kinds of resources that the instance may hold.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub kinds: Words,
     /// The values of all parameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Given,
+}
+
+/// What the processes of an instance need to speak with hax.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voice {
+    /// The path of the socket for instances.
+    pub socket: Box<str>,
+    /// The secret by which the instance proves itself.
+    pub capability: Box<str>,
 }
 
 /// The regular check of an instance.
@@ -138,7 +153,9 @@ impl Launch {
             scripted,
             ready,
             start_within_ms: of.start_timeout.millis(),
+            notifies: of.ready == Ready::Notify,
             check,
+            kinds: of.schema.as_ref().map(|schema| schema.kinds.clone()).unwrap_or_default(),
             parameters,
         };
         launch.revision = format!("{:016x}", digest(&stored::encode(&launch))).into();
@@ -147,9 +164,11 @@ impl Launch {
 
     /// Returns the start request for the keeper, if a program is to be started.
     #[must_use]
-    pub fn start(&self, instance: InstanceId) -> Option<Box<Start>> {
+    pub fn start(&self, instance: InstanceId, voice: Option<Voice>) -> Option<Box<Start>> {
         let Program { argv, env, user, group, dir, limits, .. } = self.program.clone()?;
         let Program { oom_score_adj, output, stop, forks, .. } = self.program.clone()?;
+        let (socket, capability) =
+            voice.map(|Voice { socket, capability }| (socket, capability)).unzip();
         Some(Box::new(Start {
             instance,
             name: self.name.clone(),
@@ -165,8 +184,8 @@ impl Launch {
             stop,
             forks,
             counted: None,
-            socket: None,
-            capability: None,
+            socket,
+            capability,
             tag: Some(self.revision.clone()),
         }))
     }
@@ -251,7 +270,7 @@ mod tests {
     #[test]
     fn a_launch_is_the_type_with_its_parameters() {
         let launch = resolve(&Given::new(), &Given::new()).unwrap();
-        let start = launch.start(InstanceId::new("i").unwrap()).unwrap();
+        let start = launch.start(InstanceId::new("i").unwrap(), None).unwrap();
         assert_eq!(start.check(), Ok(()));
         let argv: Vec<&str> = start.argv.iter().map(|word| &**word).collect();
         assert_eq!(argv, ["/usr/lib/hax/services/web", "8080", "n1"]);

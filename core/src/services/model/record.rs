@@ -93,6 +93,16 @@ pub struct Reason {
     pub text: Box<str>,
 }
 
+/// Whether a resource may be held by several instances at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharing {
+    /// It belongs to the instance alone.
+    Own,
+    /// Others may hold it, too.
+    Shared,
+}
+
 /// What a node has seen of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
@@ -118,6 +128,12 @@ pub struct Observed {
     /// The time for which it was ready, if it has ended, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lived_ms: Option<u64>,
+    /// The resources that it has told to hold, as `KIND/NAME`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<Box<str>, Sharing>,
+    /// The revision of its configuration as it has told it, where it has changed its configuration itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Box<str>>,
     /// The boot id of the node.
     #[serde(default)]
     pub boot: Box<str>,
@@ -137,6 +153,8 @@ impl Default for Observed {
             revision: None,
             reason: None,
             lived_ms: None,
+            resources: BTreeMap::new(),
+            config: None,
             boot: "".into(),
             at: "".into(),
         }
@@ -144,6 +162,12 @@ impl Default for Observed {
 }
 
 impl Observed {
+    /// Returns whether the instance has announced its end, and lives or has ended.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.class == Class::Announced)
+    }
+
     /// Returns whether two records say the same, whenever they were written.
     #[must_use]
     pub fn says_as(&self, other: &Self) -> bool {

@@ -1,5 +1,6 @@
 //! The context of the node's handlers.
 
+use crate::base::id::HttpId;
 use crate::machine::{self, Kinds, Named, Output};
 use crate::services::facts::ServicesFact;
 use crate::store::lease;
@@ -19,6 +20,10 @@ pub(super) enum Call {
     Watch,
     /// A transaction with what the node has seen.
     Write,
+    /// The wait of an instance's question for the coordinator.
+    Worked(HttpId),
+    /// The read of the coordinator's answer to it.
+    Decision(HttpId),
 }
 
 impl Named for Call {
@@ -28,6 +33,8 @@ impl Named for Call {
             Self::Load => "reading the node's records",
             Self::Watch => "watching the node's instances",
             Self::Write => "writing what the node has seen",
+            Self::Worked(_) => "waiting for the coordinator",
+            Self::Decision(_) => "reading the coordinator's answer",
         }
     }
 }
@@ -53,6 +60,8 @@ pub(super) enum Timer {
     Probe(Slot),
     /// Ends the time within which an instance has to be ready.
     Ready(Slot),
+    /// Ends the wait of an instance for the answer to what it has told.
+    Tell(HttpId),
     /// Ends the wait of a stop for Consul.
     Leave,
 }
@@ -66,6 +75,7 @@ impl Named for Timer {
             Self::Write => "services-write",
             Self::Probe(_) => "services-probe",
             Self::Ready(_) => "services-ready",
+            Self::Tell(_) => "services-tell",
             Self::Leave => "services-leave",
         }
     }

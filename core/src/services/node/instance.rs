@@ -32,6 +32,8 @@ pub(super) struct Instance {
     /// What Consul holds of the observation, and its index.
     pub(super) stored: Observed,
     pub(super) stored_index: u64,
+    /// The key of the event about the last written observation that was one.
+    pub(super) event: Option<Box<str>>,
     /// What has been seen.
     pub(super) seen: Observed,
     pub(super) live: Option<Live>,
@@ -52,6 +54,10 @@ pub(super) struct Live {
     pub(super) serial: u64,
     pub(super) stage: Stage,
     pub(super) launch: Option<Box<Launch>>,
+    /// The secret by which it proves itself, if it has one.
+    pub(super) capability: Option<Box<str>>,
+    /// Whether it has told that it is ready.
+    pub(super) has_told_ready: bool,
     /// The time since which it is ready.
     pub(super) ready_at: Option<Instant>,
     /// The helper of the probe that runs.
@@ -99,6 +105,7 @@ impl Instance {
             wanted_index: 0,
             stored: Observed::default(),
             stored_index: 0,
+            event: None,
             seen: Observed::default(),
             live: None,
             stop_failed: 0,
@@ -224,6 +231,7 @@ impl Instance {
     /// Nothing lives: the start was refused.
     pub(super) fn on_refused(&mut self, class: Class, text: &str) {
         self.live = None;
+        self.let_go();
         (self.seen.state, self.seen.pid, self.seen.lived_ms) = (State::Failed, None, None);
         self.seen.reason = Some(Reason { class, text: text.into() });
     }
@@ -241,9 +249,10 @@ impl Instance {
         let was_wanted = self.live.take().is_some_and(|live| live.stage == Stage::Ending);
         self.seen.pid = None;
         self.seen.lived_ms = lived;
-        if was_wanted {
-            (self.seen.state, self.seen.reason) = (State::Absent, None);
-            return true;
+        self.let_go();
+        if was_wanted || self.seen.is_announced() {
+            self.on_settled();
+            return was_wanted;
         }
         let reason = reason_of(view);
         self.seen.state = if reason.class == Class::Clean { State::Absent } else { State::Failed };
@@ -261,7 +270,18 @@ impl Instance {
     }
 
     pub(super) fn on_settled(&mut self) {
-        (self.seen.state, self.seen.reason) = (State::Absent, None);
+        self.let_go();
+        self.seen.state = State::Absent;
+        // The coordinator has to know that the end was announced.
+        if !self.seen.is_announced() {
+            self.seen.reason = None;
+        }
+    }
+
+    /// An instance that has ended holds nothing.
+    fn let_go(&mut self) {
+        self.seen.resources.clear();
+        self.seen.config = None;
     }
 
     fn lived(&self, now: Instant) -> Option<u64> {
@@ -281,8 +301,9 @@ impl Instance {
             wanted.serial == serial && tag.is_none_or(|tag| *tag == wanted.launch.revision)
         };
         let launch = self.wanted.as_ref().filter(is_its).map(|wanted| wanted.launch.clone());
+        let was_up = matches!(self.seen.state, State::Running | State::Degraded | State::Failed);
         let was_ready = self.seen.instance.as_ref() == Some(&view.instance)
-            && matches!(self.seen.state, State::Running | State::Degraded | State::Failed);
+            && (was_up || self.seen.is_announced());
         if self.seen.instance.as_ref() != Some(&view.instance) {
             let revision = launch.as_ref().map(|launch| launch.revision.clone());
             let revision = view.tag.clone().or(revision);
@@ -302,7 +323,8 @@ impl Instance {
         let ready_at = was_ready.then_some(now);
         let id = (view.instance.clone(), view.name.clone());
         let live = Live::new(id, serial, stage, launch);
-        self.live = Some(Live { ready_at, ..live });
+        let capability = view.capability.clone();
+        self.live = Some(Live { ready_at, capability, ..live });
     }
 
     /// Takes over a scripted instance that an earlier run of hax has started. Whether it still runs is not
@@ -329,6 +351,7 @@ impl Instance {
         if is_over {
             return;
         }
+        self.let_go();
         if self.seen.state == State::Stopping {
             return self.on_settled();
         }
@@ -352,7 +375,21 @@ impl Live {
     ) -> Self {
         let (said, output) = ("".into(), ActionOutput::default());
         let (ready_at, probe, action) = (None, None, None);
-        Self { id, name, serial, stage, launch, ready_at, probe, said, action, output }
+        let (capability, has_told_ready) = (None, false);
+        Self {
+            id,
+            name,
+            serial,
+            stage,
+            launch,
+            capability,
+            has_told_ready,
+            ready_at,
+            probe,
+            said,
+            action,
+            output,
+        }
     }
 
     /// Returns the delay of the next probe: of the readiness, or of the regular check.

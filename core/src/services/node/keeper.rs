@@ -166,9 +166,13 @@ impl State {
             row.on_ending();
         }
         let (slot, live) = (row.slot, row.live.as_ref());
-        let launch =
-            live.filter(|live| live.ready_at.is_none()).and_then(|live| live.launch.as_ref());
-        launch.into_iter().for_each(|launch| cx.arm(Timer::Ready(slot), launch.start_within()));
+        // It has the time of a start, or of the stop that it has announced.
+        let within = live.and_then(|live| {
+            let launch = live.launch.as_ref()?;
+            let is_warming = live.ready_at.is_none().then(|| launch.start_within());
+            if row.seen.is_announced() { Some(launch.stop_within()) } else { is_warming }
+        });
+        within.into_iter().for_each(|within| cx.arm(Timer::Ready(slot), within));
         cx.emit(Fact::Found { kind: kind.clone(), instance: id.clone() });
         self.on_warm(cx, &kind);
     }
@@ -275,7 +279,9 @@ impl State {
             cx.emit(Fact::Starts { kind: kind.clone(), instance: id });
             return self.act(cx, kind, Action::Look);
         }
-        let start = live.launch.as_ref().and_then(|launch| launch.start(id.clone()));
+        let voice = self.config.instances.as_ref().map(|socket| socket.voice(&id));
+        live.capability = voice.as_ref().map(|voice| voice.capability.clone());
+        let start = live.launch.as_ref().and_then(|launch| launch.start(id.clone(), voice));
         let Some(start) = start else {
             let why = "this hax has no such runner";
             return self.refuse(cx, kind, Class::NotStarted, why);
@@ -290,7 +296,7 @@ impl State {
         self.ask(cx, Ask::Start(start), Asked::Start(kind.clone(), id));
     }
 
-    fn end(&mut self, cx: &mut Cx<'_>, kind: &TypeName) {
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, kind: &TypeName) {
         let Some(row) = self.instances.get_mut(kind) else { return };
         let Some(live) = &row.live else { return };
         let (slot, id, probe) = (row.slot, live.id.clone(), live.probe);
@@ -370,7 +376,9 @@ impl State {
         let Some(row) = self.instances.get_mut(kind) else { return };
         let (slot, Some(live)) = (row.slot, &row.live) else { return };
         let probed = live.launch.as_ref().is_some_and(|launch| launch.ready.is_some());
+        let notifies = live.launch.as_ref().is_some_and(|launch| launch.notifies);
         match live.stage {
+            Stage::Warming if notifies && !live.has_told_ready => {}
             Stage::Warming if probed => cx.arm(Timer::Probe(slot), core::time::Duration::ZERO),
             Stage::Warming => self.on_ready(cx, kind),
             Stage::Up => self.arm_check(cx, kind),
@@ -413,7 +421,7 @@ impl State {
             return;
         }
         let (slot, probe) = (row.slot, row.live.as_ref().and_then(|live| live.probe));
-        let was_stopping = row.seen.state == records::State::Stopping;
+        let was_stopping = row.seen.state == records::State::Stopping && !row.seen.is_announced();
         let was_wanted = row.on_ended(now, view) || was_stopping;
         if was_stopping {
             row.on_settled();

@@ -12,6 +12,7 @@ mod probes;
 mod records;
 mod scripted;
 mod strangers;
+mod tell;
 mod writing;
 
 use alloc::boxed::Box;
@@ -25,12 +26,14 @@ use super::model::keys;
 use super::model::name::{NodeName, TypeName};
 use super::model::place::Labels;
 use super::model::record::NodeRecord;
-use crate::base::id::{AskId, CallId, ExecId};
+use super::voice::InstanceSocket;
+use crate::base::id::{AskId, CallId, ExecId, HttpId};
 use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
 use crate::exec;
+use crate::http::port::Request;
 use crate::keeper::answer::KeeperView;
 use crate::keeper::answer::View;
 use crate::keeper::name::InstanceId;
@@ -42,6 +45,8 @@ use context::{Call, Cx, NodeKinds, Slot, Timer};
 use instance::Instance;
 use keeper::Asked;
 use names::Names;
+pub(super) use tell::QUESTIONS_MAX;
+use tell::Waiting;
 use writing::Writing;
 
 /// The duration of a blocking query.
@@ -66,6 +71,8 @@ pub(super) struct Config {
     pub ttl: Duration,
     /// The lock delay of the node's lease.
     pub hold: Duration,
+    /// The socket for instances, if there is one.
+    pub instances: Option<InstanceSocket>,
 }
 
 /// The node's part.
@@ -104,6 +111,8 @@ struct State {
     names: Names,
     asked: BTreeMap<AskId, Asked>,
     next_ask: AskId,
+    /// The instances that wait for the answer to what they have told.
+    tells: BTreeMap<HttpId, Waiting>,
     helpers: BTreeMap<ExecId, TypeName>,
     next_helper: ExecId,
     /// The number of the next event, and of the next instance id.
@@ -158,6 +167,7 @@ impl Node {
             names: Names::default(),
             asked: BTreeMap::new(),
             next_ask: AskId(1),
+            tells: BTreeMap::new(),
             helpers: BTreeMap::new(),
             next_helper: ExecId(1),
             next_event: 0,
@@ -221,6 +231,17 @@ impl Node {
         state.on_keeper(&mut kept.cx(now, out), event);
     }
 
+    /// Takes what an instance tells.
+    pub(super) fn on_tell(
+        &mut self,
+        now: Now,
+        request: &Request,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
+        let Self { kept, state } = self;
+        state.on_tell(&mut kept.cx(now, out), request);
+    }
+
     pub(super) fn on_exec(
         &mut self,
         now: Now,
@@ -274,6 +295,8 @@ impl State {
             Call::Load => self.on_loaded(cx, answer),
             Call::Watch => self.on_watched(cx, answer),
             Call::Write => self.on_written(cx, answer),
+            Call::Worked(id) => self.on_worked(cx, id, answer),
+            Call::Decision(id) => self.on_decision(cx, id, answer),
         }
     }
 
@@ -285,6 +308,7 @@ impl State {
             Timer::Write => self.write(cx, true),
             Timer::Probe(slot) => self.probe(cx, slot),
             Timer::Ready(slot) => self.on_ready_over(cx, slot),
+            Timer::Tell(id) => self.on_tell_over(cx, id),
             Timer::Leave => self.phase = Phase::Over,
         }
     }
@@ -306,6 +330,7 @@ impl State {
             self.drive(cx);
         }
         self.write(cx, false);
+        self.answer_told(cx);
         self.forget_ended(cx);
     }
 
@@ -328,6 +353,7 @@ impl State {
             cx.emit(Fact::Leaving {});
             self.phase = Phase::Leaving;
             cx.cancel_where(|call| matches!(call, Call::Watch | Call::Load));
+            self.refuse_told(cx);
             self.lease.resign(cx);
             cx.arm(Timer::Leave, LEAVE);
         }

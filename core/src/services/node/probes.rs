@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::State;
 use super::context::{Cx, Slot, Timer};
-use super::instance::Stage;
+use super::instance::{Live, Stage};
 use crate::base::id::ExecId;
 use crate::exec::{Cause, Command, Event, Spawn, Status, Stream};
 use crate::services::fact::Fact;
@@ -30,7 +30,8 @@ impl State {
     /// Arms the timer of the next regular check.
     pub(super) fn arm_check(&self, cx: &mut Cx<'_>, kind: &TypeName) {
         let Some(row) = self.instances.get(kind) else { return };
-        let Some(live) = row.live.as_ref().filter(|live| live.probe.is_none()) else { return };
+        let is_due = |live: &&Live| live.probe.is_none() && !row.seen.is_announced();
+        let Some(live) = row.live.as_ref().filter(is_due) else { return };
         if let Some(pause) = live.pause() {
             cx.arm(Timer::Probe(row.slot), pause);
         }
@@ -157,6 +158,10 @@ impl State {
         let Some(kind) = self.by_slot.get(&slot).cloned() else { return };
         let now = cx.now().mono;
         let Some(row) = self.instances.get_mut(&kind) else { return };
+        if row.seen.is_announced() {
+            // It has announced its end, and lives.
+            return self.end(cx, &kind);
+        }
         let Some(live) = row.live.as_mut().filter(|live| live.stage == Stage::Warming) else {
             return;
         };

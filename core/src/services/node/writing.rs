@@ -148,6 +148,8 @@ impl State {
             let event = Event { v: form(), node: node.clone(), at, what };
             let key = keys::event(&node, run, self.mint_event());
             ops.push(Op::cas(&key, &stored::encode(&event), 0));
+            let row = self.instances.get_mut(kind);
+            row.into_iter().for_each(|row| row.event = Some(key.as_str().into()));
         }
     }
 

@@ -62,8 +62,7 @@ impl Hax {
             args.http_token_file.clone().map(|file| SecretSource::File("--http-token-file", file));
         let token = token.map(|source| source.read()).transpose()?;
         let Some(http) = &args.http else {
-            let address = Address::Unix(args.http_socket.clone());
-            return Ok(Self { address, authority: "localhost".into(), tls: None, token });
+            return Ok(Self { token, ..Self::at(args.http_socket.clone()) });
         };
         let authority = http.to_string();
         let tls = args.http_cert.as_ref().map(|cert| tls::client_of(cert)).transpose();
@@ -76,6 +75,12 @@ impl Hax {
             }
         };
         Ok(Self { address, authority, tls, token })
+    }
+
+    /// Returns the hax behind a local socket.
+    pub(super) fn at(socket: PathBuf) -> Self {
+        let address = Address::Unix(socket);
+        Self { address, authority: "localhost".into(), tls: None, token: None }
     }
 
     /// Returns the place of the hax, for errors.

@@ -4,6 +4,7 @@ mod file;
 mod hax;
 mod logs;
 mod show;
+mod tell;
 mod watch;
 
 use std::io::Write as _;
@@ -90,6 +91,9 @@ pub enum ServiceCommand {
     Watch(WatchArgs),
     /// Show nodes, types, instances and what is between them.
     Graph(GraphArgs),
+    /// Say something of oneself, as a process of a service instance.
+    #[command(after_long_help = EXITS)]
+    Tell(tell::TellArgs),
     /// Show the services' state on the asked node: ready, keeper, coordinator.
     #[command(after_long_help = EXITS)]
     Status(StatusArgs),
@@ -234,6 +238,7 @@ pub(super) fn run<P: Platform>(args: &ServiceArgs) -> Result<Exit, CommandError>
             place.map_or(Ok(Exit::Failure), |place| logs::print(logs, place))
         }
         ServiceCommand::Watch(watch) => Ok(watch::run(&args.hax, watch)?),
+        ServiceCommand::Tell(told) => block_on::<P>(tell::tell::<P>(told)),
         command => block_on::<P>(async { ask::<P>(&Hax::new(&args.hax)?, command).await }),
     }
 }
@@ -296,7 +301,7 @@ async fn ask<P: Platform>(hax: &Hax, command: &ServiceCommand) -> Result<Exit, C
             let said = hax.said::<P>(asked, body.into(), Duration::from_secs(30)).await?;
             finish(hax, &said, args.json, |_| format!("{} is forgotten\n", args.node))
         }
-        ServiceCommand::Logs(_) | ServiceCommand::Watch(_) => {
+        ServiceCommand::Logs(_) | ServiceCommand::Watch(_) | ServiceCommand::Tell(_) => {
             unreachable!("they are no single requests")
         }
     }

@@ -27,7 +27,7 @@ use super::{
     Answer, HEAD_MAX, HEAD_WITHIN, Head as Known, HttpAccess, PendingRequests, Reply, Sleep,
     TARGET_MAX,
 };
-use super::{bodies_full, incomplete, requests_full, too_large, too_slow};
+use super::{bodies_full, incomplete, refuse, requests_full, too_large, too_slow};
 use crate::host::clock;
 use crate::host::step_budget::StepBudget;
 
@@ -241,6 +241,9 @@ impl Connection {
         let (authorization, peer) = (head.authorization.as_deref(), self.slot.peer());
         if access.has_token(authorization) {
             self.slot.mark_authenticated();
+        }
+        if !self.slot.may_ask(path) {
+            return Ok(refuse(404, "instances find nothing but /v1/tell at this socket").into());
         }
         let known = Known { method, path, authorization, peer };
         if let Some(answer) = pending.admit(access, known) {

@@ -130,6 +130,7 @@ fn view(n: u32) -> View {
         instance: id(n),
         name: ServiceName::new("web").unwrap(),
         tag: None,
+        capability: None,
         state: State::Running,
         pid: Some(n),
         generation: 3,

@@ -31,10 +31,10 @@ use hax_core::keeper::name::InstanceId;
 use hax_core::keeper::port as keeper_port;
 use hax_core::keeper::request::Ask;
 use hax_core::machine::{Input, Output};
-use hax_core::services::Config;
 use hax_core::services::fact::Fact;
 use hax_core::services::facts::ServicesFact;
 use hax_core::services::model::name::NodeName;
+use hax_core::services::{CapabilityKey, Config, InstanceSocket};
 
 use crate::consul::Consul;
 use crate::engine::choice::Choice;
@@ -327,6 +327,10 @@ fn config(node: usize, generation: u64, (ttl, hold): (u64, u64)) -> Config {
         generation,
         ttl: Duration::from_secs(ttl),
         hold: Duration::from_secs(hold),
+        instances: Some(InstanceSocket {
+            path: "/run/hax/instance/socket".into(),
+            key: CapabilityKey(u128::from(generation).to_le_bytes()),
+        }),
         machine: 0,
         seed: generation.wrapping_add(node as u64),
     }

@@ -2,6 +2,7 @@
 //!
 //! - A wanted stop is done.
 //! - With the policy `never` nothing is restarted, with `on-failure` no end with exit code 0.
+//! - With any policy an end that the instance has announced is followed by nothing.
 //! - A reboot of the node is no failure of the instance: it is started at once.
 //! - A new configuration that has failed too often is replaced by the last one.
 //! - A life shorter than `stable` counts. The first restart of an instance that had been running is immediate,
@@ -37,7 +38,8 @@ pub(super) fn on_ended(cx: &mut RuleCx<'_>, placement: &Placement) {
 pub(super) fn may_rest(cx: &mut RuleCx<'_>, placement: &Placement) -> bool {
     let policy = cx.graph.types.get(&placement.kind).map(|of| of.restart.policy);
     let class = cx.graph.row(placement).observed.reason.as_ref().map(|reason| reason.class);
-    class == Some(Class::NotStopped) || rests(policy.unwrap_or_default(), class)
+    let is_final = matches!(class, Some(Class::NotStopped | Class::Announced));
+    is_final || rests(policy.unwrap_or_default(), class)
 }
 
 /// Returns whether nothing follows an end of this class.
@@ -66,7 +68,8 @@ fn on_unwanted_end(
     if rules.policy == Policy::Never {
         return rest(cx, placement, &format!("{text}; the policy is never"));
     }
-    if class == Some(Class::NotStopped) || rests(rules.policy, class) {
+    let is_final = matches!(class, Some(Class::NotStopped | Class::Announced));
+    if is_final || rests(rules.policy, class) {
         return rest(cx, placement, text);
     }
     if class == Some(Class::Config) && trying.is_none() {
