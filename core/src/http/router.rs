@@ -42,6 +42,14 @@ pub fn path(target: &str) -> &str {
     target.split('?').next().unwrap_or_default()
 }
 
+/// Returns a parameter of a target's query.
+#[must_use]
+pub fn query<'t>(target: &'t str, name: &str) -> Option<&'t str> {
+    let (_, query) = target.split_once('?')?;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(of, _)| *of == name).map(|(_, value)| value)
+}
+
 /// Returns the handler of a request.
 ///
 /// # Errors

@@ -34,6 +34,10 @@ crate::facts! {
     Info Holds { instance: InstanceId, resource: Box<str> } "{instance} holds {resource}";
     /// An instance has released a resource.
     Info LetGo { instance: InstanceId, resource: Box<str> } "{instance} has released {resource}";
+    /// A message is being delivered to an instance.
+    Info Sends { instance: InstanceId, message: Box<str> } "{instance} gets the message {message}";
+    /// The state of an instance, because somebody has asked for it.
+    Info StatusOf { instance: InstanceId, state: &'static str, pid: u32, why: Box<str> } "status of {instance}: {state} (process {pid}) {why}";
     /// An instance passes its check again.
     Info Recovered { kind: TypeName } "{kind}: passes its check again";
     /// The keeper has an instance of no known type.

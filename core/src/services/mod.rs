@@ -23,7 +23,6 @@ use crate::base::fact::Metric;
 use crate::base::id::CallId;
 use crate::base::time::{Next, Now};
 use crate::http::port::Request;
-use crate::http::router;
 use crate::machine::{ExitReason, Input, Machine, Output, Status};
 use api::Api;
 use coord::Coordinator;
@@ -112,8 +111,8 @@ impl Services {
 
     /// Answers a probe at once. Other requests are the desk's.
     fn on_http(&mut self, now: Now, request: &Request, out: &mut Vec<Output<ServicesFact>>) {
-        if router::path(&request.target) == TELL_PATH {
-            return self.node.on_tell(now, request, out);
+        if self.node.on_http(now, request, out) {
+            return;
         }
         match health::answer(self, &request.method, &request.target) {
             Some(answer) => out.push(Box::new(answer.response(request.id)).into()),

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, Node, said};
 use crate::common::program::{command, holds};
 
 /// Returns the type of a script that speaks with `hax`, which is `$0` in it.
@@ -103,8 +103,7 @@ fn the_socket_for_instances_has_one_path_and_wants_a_proof() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     let outside = command(&["service", "tell", "ready"]).output().unwrap();
     assert_eq!(outside.status.code(), Some(2));
-    let said = String::from_utf8(outside.stderr).unwrap();
-    assert!(said.contains("HAX_SOCKET is not set"), "{said}");
+    assert!(said(&outside).contains("HAX_SOCKET is not set"), "{}", said(&outside));
     // A secret is in no list.
     node.define("speaks", &speaks("\"$0\" service tell ready; exec sleep 1000"));
     node.done(&["start", "speaks"]);
@@ -112,4 +111,34 @@ fn the_socket_for_instances_has_one_path_and_wants_a_proof() {
         command(&["keeper", "list", "--json", "--dir", &node.path("keeper")]).output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     assert!(list.contains("speaks") && !list.contains("capability"), "{list}");
+}
+
+#[test]
+fn h34_a_message_reaches_the_program_that_delivers_it_with_what_it_carries() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let node = &cluster.nodes[0];
+    let script = "cat; echo $HAX_MESSAGE of $MAINPID; echo no >&2; exit $1";
+    let message = |code| json!(["/bin/sh", "-c", script, "sh", code]);
+    let text = speaks("\"$0\" service tell ready; exec sleep 1000");
+    let (well, ill) = (message("0"), message("3"));
+    node.define(
+        "speaks",
+        &format!("{text}\n[message.rotate]\ncommand = {well}\n[message.break]\ncommand = {ill}\n"),
+    );
+    node.done(&["start", "speaks"]);
+    let (pid, input) =
+        (shown(node)["pid"].clone(), node.file("input", "carried ").display().to_string());
+    let out = node.done(&["send", "speaks", "rotate", "--input", &input]);
+    assert_eq!(out, format!("carried rotate of {pid}\n"));
+    let failed = node.service(&["send", "speaks", "break"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(
+        said(&failed).contains("has ended with 3") && said(&failed).contains("no"),
+        "{}",
+        said(&failed)
+    );
+    let unknown = node.service(&["send", "speaks", "dance"]);
+    assert!(said(&unknown).contains("break, rotate, check, status"), "{}", said(&unknown));
+    assert!(node.done(&["send", "speaks", "status"]).starts_with("running"));
+    node.hax.as_ref().unwrap().says(&["status of speaks."]);
 }

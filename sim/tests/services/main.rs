@@ -10,6 +10,7 @@ mod guide;
 mod http;
 mod keeper;
 mod lives;
+mod message;
 mod rules;
 mod scripted;
 mod seen;

@@ -30,6 +30,8 @@ pub(crate) struct Program {
     /// The time of the start, by the clock of its log lines, and the path of the log.
     began: WallClock,
     log: PathBuf,
+    /// The folder of its links' state, which is its own.
+    state: PathBuf,
     pub(crate) motr: SocketAddr,
     pub(crate) http: SocketAddr,
 }
@@ -38,6 +40,8 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A ceiling has none.
+        let _ = std::fs::remove_dir_all(&self.state);
     }
 }
 
@@ -109,13 +113,16 @@ async fn start_at(
             command.env_remove(name);
         }
     }
+    // A variable, since an older hax that is measured does not know the flag.
+    let state = std::env::temp_dir().join(format!("hax-e2e-links-{}", motr.port()));
+    command.env("HAX_STATE_DIR", &state);
     // Writing its log lines is part of the measured cost.
     let log = std::env::temp_dir().join("hax-e2e.log");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
     let since = clock();
     let began = wall();
     let child = command.spawn().with_context(|| program.display().to_string())?;
-    let program = Program { child, began, log, motr, http };
+    let program = Program { child, began, log, state, motr, http };
     program.wait(since, "/readyz").await?;
     Ok((program, since.elapsed()))
 }
@@ -126,7 +133,14 @@ pub(crate) async fn ceiling(kind: &str, confds: usize) -> anyhow::Result<Program
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--serve", kind, &at.to_string(), &confds.to_string()]);
     let child = command.stdin(Stdio::null()).spawn()?;
-    let program = Program { child, began: wall(), log: PathBuf::new(), motr: at, http: at };
+    let program = Program {
+        child,
+        began: wall(),
+        log: PathBuf::new(),
+        state: PathBuf::new(),
+        motr: at,
+        http: at,
+    };
     let began = clock();
     while tokio::net::TcpStream::connect(at).await.is_err() {
         if began.elapsed() > START {

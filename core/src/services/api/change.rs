@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::builtin;
 use super::refuse;
-use super::route::{Asked, query, unknown};
+use super::route::{Asked, unknown};
 use super::snapshot::{Row, Snapshot};
 use super::view;
 use crate::base::mutant::{Mutant, mutant};
@@ -20,6 +20,7 @@ use crate::consul::op::Op;
 use crate::consul::url;
 use crate::http::answer::Answer;
 use crate::http::port::Request;
+use crate::http::router::query;
 use crate::services::model::keys;
 use crate::services::model::kind::{self, TypeRecord};
 use crate::services::model::launch::Launch;

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use super::refuse;
 use crate::http::answer::Answer;
 use crate::http::port::Request;
-use crate::http::router;
+use crate::http::router::{self, query};
 use crate::services::health::STATUS_PATH;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::record::Verb;
@@ -121,13 +121,6 @@ fn route(segments: [&str; 4], target: &str, is_post: bool) -> Option<Result<Rout
             .and_then(|kind| Ok(Route::Query(Query::Instances(Some(kind), Some(node(on)?))))),
         _ => return None,
     })
-}
-
-/// Returns a parameter of a target's query.
-pub(super) fn query<'t>(target: &'t str, name: &str) -> Option<&'t str> {
-    let (_, query) = target.split_once('?')?;
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(of, _)| *of == name).map(|(_, value)| value)
 }
 
 /// Returns a type's name as text for an error.

@@ -299,6 +299,12 @@ impl TypeRecord {
         for message in self.message.iter().filter(|(_, message)| !is_program(&message.command)) {
             say(&format!("message.{}", message.0), "the program's absolute path comes first");
         }
+        let is_plain =
+            |name: &str| ServiceName::new(name).is_some() && !["check", "status"].contains(&name);
+        for (name, _) in self.message.iter().filter(|(name, _)| !is_plain(name)) {
+            let why = "a message has a plain name, and not check or status, which all types have";
+            say(&format!("message.{name}"), why);
+        }
     }
 
     fn check_times(&self, say: &mut impl FnMut(&str, &str)) {
@@ -440,6 +446,7 @@ mod tests {
             ("stop_command", json!(["x"]), "stop_command"),
             ("restart", json!({"attempts": 0}), "restart.attempts"),
             ("message", json!({"x": {"command": []}}), "message.x"),
+            ("message", json!({"check": {"command": ["/x"]}}), "message.check"),
             ("parameters", json!({"port": {"kind": "integer", "default": "x"}}), "parameters.port"),
             ("dir", json!("x"), "dir"),
             ("schema", json!({"id": "a/b"}), "schema.id"),

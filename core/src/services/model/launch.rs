@@ -50,6 +50,9 @@ pub struct Launch {
     /// The regular check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<LaunchCheck>,
+    /// The programs that deliver the messages which the instance understands.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub messages: BTreeMap<Box<str>, Words>,
     /// The kinds of resources that the instance may hold.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub kinds: Words,
@@ -145,6 +148,9 @@ impl Launch {
             timeout_ms: of.monitor.timeout.millis(),
             stop_within_ms: of.kill_after.millis(),
         });
+        let messages = of.message.iter();
+        let messages =
+            messages.map(|(name, of)| Ok((name.clone(), fill_all(&of.command, values)?)));
         let mut launch = Self {
             revision: "".into(),
             name: of.service_name(),
@@ -155,6 +161,7 @@ impl Launch {
             start_within_ms: of.start_timeout.millis(),
             notifies: of.ready == Ready::Notify,
             check,
+            messages: messages.collect::<Result<_, String>>()?,
             kinds: of.schema.as_ref().map(|schema| schema.kinds.clone()).unwrap_or_default(),
             parameters,
         };

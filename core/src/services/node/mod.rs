@@ -7,6 +7,7 @@
 mod context;
 mod instance;
 mod keeper;
+mod message;
 mod names;
 mod probes;
 mod records;
@@ -26,7 +27,7 @@ use super::model::keys;
 use super::model::name::{NodeName, TypeName};
 use super::model::place::Labels;
 use super::model::record::NodeRecord;
-use super::voice::InstanceSocket;
+use super::voice::{InstanceSocket, TELL_PATH};
 use crate::base::id::{AskId, CallId, ExecId, HttpId};
 use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
@@ -34,6 +35,7 @@ use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
 use crate::exec;
 use crate::http::port::Request;
+use crate::http::router;
 use crate::keeper::answer::KeeperView;
 use crate::keeper::answer::View;
 use crate::keeper::name::InstanceId;
@@ -44,6 +46,7 @@ use crate::store::watch::Watch;
 use context::{Call, Cx, NodeKinds, Slot, Timer};
 use instance::Instance;
 use keeper::Asked;
+use message::Message;
 use names::Names;
 pub(super) use tell::QUESTIONS_MAX;
 use tell::Waiting;
@@ -113,6 +116,8 @@ struct State {
     next_ask: AskId,
     /// The instances that wait for the answer to what they have told.
     tells: BTreeMap<HttpId, Waiting>,
+    /// The messages whose programs run.
+    messages: BTreeMap<ExecId, Message>,
     helpers: BTreeMap<ExecId, TypeName>,
     next_helper: ExecId,
     /// The number of the next event, and of the next instance id.
@@ -168,6 +173,7 @@ impl Node {
             asked: BTreeMap::new(),
             next_ask: AskId(1),
             tells: BTreeMap::new(),
+            messages: BTreeMap::new(),
             helpers: BTreeMap::new(),
             next_helper: ExecId(1),
             next_event: 0,
@@ -231,15 +237,24 @@ impl Node {
         state.on_keeper(&mut kept.cx(now, out), event);
     }
 
-    /// Takes what an instance tells.
-    pub(super) fn on_tell(
+    /// Takes a request that is of this node's instances: what one tells, or a message to one. Returns whether it is
+    /// such a request.
+    pub(super) fn on_http(
         &mut self,
         now: Now,
         request: &Request,
         out: &mut Vec<Output<ServicesFact>>,
-    ) {
+    ) -> bool {
         let Self { kept, state } = self;
-        state.on_tell(&mut kept.cx(now, out), request);
+        let path = router::path(&request.target);
+        if path == TELL_PATH {
+            state.on_tell(&mut kept.cx(now, out), request);
+        } else if message::route(path).is_some() {
+            state.on_message(&mut kept.cx(now, out), request);
+        } else {
+            return false;
+        }
+        true
     }
 
     pub(super) fn on_exec(
@@ -249,7 +264,10 @@ impl Node {
         out: &mut Vec<Output<ServicesFact>>,
     ) {
         let Self { kept, state } = self;
-        state.on_exec(&mut kept.cx(now, out), event);
+        let mut cx = kept.cx(now, out);
+        if let Some(event) = state.take_message(&mut cx, event) {
+            state.on_exec(&mut cx, event);
+        }
     }
 
     /// Begins to leave: the instances continue to run.
@@ -354,6 +372,7 @@ impl State {
             self.phase = Phase::Leaving;
             cx.cancel_where(|call| matches!(call, Call::Watch | Call::Load));
             self.refuse_told(cx);
+            self.refuse_messages(cx);
             self.lease.resign(cx);
             cx.arm(Timer::Leave, LEAVE);
         }

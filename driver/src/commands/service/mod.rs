@@ -3,6 +3,7 @@
 mod file;
 mod hax;
 mod logs;
+mod send;
 mod show;
 mod tell;
 mod watch;
@@ -91,6 +92,9 @@ pub enum ServiceCommand {
     Watch(WatchArgs),
     /// Show nodes, types, instances and what is between them.
     Graph(GraphArgs),
+    /// Send a message to the instance of the asked node, and print what its program says.
+    #[command(after_long_help = EXITS)]
+    Send(send::SendArgs),
     /// Say something of oneself, as a process of a service instance.
     #[command(after_long_help = EXITS)]
     Tell(tell::TellArgs),
@@ -238,6 +242,9 @@ pub(super) fn run<P: Platform>(args: &ServiceArgs) -> Result<Exit, CommandError>
             place.map_or(Ok(Exit::Failure), |place| logs::print(logs, place))
         }
         ServiceCommand::Watch(watch) => Ok(watch::run(&args.hax, watch)?),
+        ServiceCommand::Send(message) => {
+            block_on::<P>(async { send::send::<P>(&Hax::new(&args.hax)?, message).await })
+        }
         ServiceCommand::Tell(told) => block_on::<P>(tell::tell::<P>(told)),
         command => block_on::<P>(async { ask::<P>(&Hax::new(&args.hax)?, command).await }),
     }
@@ -301,9 +308,10 @@ async fn ask<P: Platform>(hax: &Hax, command: &ServiceCommand) -> Result<Exit, C
             let said = hax.said::<P>(asked, body.into(), Duration::from_secs(30)).await?;
             finish(hax, &said, args.json, |_| format!("{} is forgotten\n", args.node))
         }
-        ServiceCommand::Logs(_) | ServiceCommand::Watch(_) | ServiceCommand::Tell(_) => {
-            unreachable!("they are no single requests")
-        }
+        ServiceCommand::Logs(_)
+        | ServiceCommand::Watch(_)
+        | ServiceCommand::Send(_)
+        | ServiceCommand::Tell(_) => unreachable!("they are no single requests"),
     }
 }
 

@@ -1,0 +1,77 @@
+//! `hax service send`: a message to the instance of a node.
+
+use std::fs;
+use std::io::{Read as _, stdin};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use http::Method;
+
+use super::hax::Hax;
+use super::write;
+use crate::commands::complain;
+use crate::exit::{CommandError, Exit};
+use crate::host::platform::Platform;
+
+/// The time that hax gives a message's program, with its grace.
+const WITHIN: Duration = Duration::from_secs(32);
+
+/// `hax service send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The type.
+    #[arg(value_name = "TYPE")]
+    kind: String,
+    /// One of the type's messages; or check: is it well; or status: write its state to hax's log.
+    #[arg(value_name = "MESSAGE")]
+    message: String,
+    /// Refuse it unless the asked hax is that of this node.
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// What the message carries, 64 KiB at most: a file; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Print hax's answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sends it, and ends as its program has ended.
+pub(super) async fn send<P: Platform>(hax: &Hax, args: &SendArgs) -> Result<Exit, CommandError> {
+    let usage = |why: anyhow::Error| CommandError(Exit::Usage, why);
+    let mut body = Vec::new();
+    match args.input.as_deref() {
+        None => {}
+        Some(path) if path.as_os_str() == "-" => {
+            stdin().read_to_end(&mut body).context("standard input").map_err(usage)?;
+        }
+        Some(path) => {
+            body = fs::read(path).with_context(|| path.display().to_string()).map_err(usage)?;
+        }
+    }
+    let node = args.node.as_ref().map_or_else(String::new, |node| format!("?node={node}"));
+    let target = format!("/v1/services/{}/send/{}{node}", args.kind, args.message);
+    let said = hax.said::<P>((Method::POST, &*target), body.into(), WITHIN).await?;
+    if said.status != 200 {
+        return Err(anyhow!(said.reason(&hax.place())).into());
+    }
+    let word = |name: &str| said.body[name].as_str().unwrap_or_default();
+    if args.json {
+        write(&format!("{:#}\n", said.body))?;
+    } else {
+        if let Some(state) = said.body["state"].as_str() {
+            write(&format!("{state} {}\n", word("reason")))?;
+        }
+        write(word("output"))?;
+        if !word("errors").is_empty() {
+            complain(word("errors").trim_end());
+        }
+    }
+    match said.body["exit"].as_i64() {
+        Some(0) => Ok(Exit::Clean),
+        Some(code) => Err(anyhow!("the program of {} has ended with {code}", args.message).into()),
+        None => Err(anyhow!("the program of {}: {}", args.message, word("end")).into()),
+    }
+}
