@@ -49,6 +49,9 @@ pub struct Spawn {
     /// The maximum of bytes passed on from each of its two outputs. The rest is read, counted and dropped, so
     /// a helper with too much output does not block.
     pub output_max: usize,
+    /// Whether the processes that are left in its group live on once it has ended by itself: it starts daemons, as
+    /// the agents of Pacemaker do. Else they are killed.
+    pub leaves_daemons: bool,
 }
 
 /// The origin of a command line.

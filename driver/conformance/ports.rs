@@ -97,6 +97,7 @@ fn spawn(id: u64, argv: &[&str]) -> Output {
         deadline: LIMIT,
         grace: LIMIT,
         output_max: 4096,
+        leaves_daemons: false,
     })))
 }
 

@@ -343,6 +343,7 @@ mod tests {
             deadline: 100 * MS,
             grace: 50 * MS,
             output_max: 4,
+            leaves_daemons: false,
         }
     }
 

@@ -62,6 +62,7 @@ pub(super) struct Helper {
     stage: HelperState,
     cause: Cause,
     grace: Duration,
+    leaves_daemons: bool,
 }
 
 impl Helper {
@@ -77,8 +78,20 @@ impl Helper {
         match Self::adopt(&mut child, pid, &spawn, watch) {
             Ok((ended, stdin, outputs)) => {
                 let stage = HelperState::Running { until: now.after(spawn.deadline) };
-                let (id, cause, grace) = (spawn.id, Cause::Itself, spawn.grace);
-                Ok(Self { id, child, pid, ended, stdin, outputs, stage, cause, grace })
+                let Spawn { id, grace, leaves_daemons, .. } = spawn;
+                let cause = Cause::Itself;
+                Ok(Self {
+                    id,
+                    child,
+                    pid,
+                    ended,
+                    stdin,
+                    outputs,
+                    stage,
+                    cause,
+                    grace,
+                    leaves_daemons,
+                })
             }
             Err(why) => {
                 // The helper may have done something already, but its end could not be observed.
@@ -216,7 +229,9 @@ impl Helper {
             open |= !output.finish(now, &mut saying(self.id, events));
         }
         let status = if ended::is_ours(self.pid) {
-            self.signal(Signal::KILL);
+            if !self.leaves_daemons || self.cause != Cause::Itself {
+                self.signal(Signal::KILL);
+            }
             self.child.wait().map_or(Status::Unknown, status)
         } else {
             Status::Unknown

@@ -64,6 +64,7 @@ fn run(id: u64, argv: &[&str]) -> Spawn {
         deadline: LIMIT,
         grace: LIMIT,
         output_max: 1 << 20,
+        leaves_daemons: false,
     }
 }
 

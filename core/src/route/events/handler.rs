@@ -68,6 +68,7 @@ impl EventManager {
             deadline: within,
             grace: GRACE,
             output_max: OUTPUT_MAX,
+            leaves_daemons: false,
         })));
         let began = cx.now().mono;
         let group = fence.as_ref().and_then(|_| node.group()).map(Into::into);

@@ -137,7 +137,9 @@ impl State {
         cx.emit(Fact::Sends { instance, message });
         let (env, stdin) = (env.into(), request.body.clone());
         let (deadline, grace, output_max) = (WITHIN, GRACE, OUTPUT_MAX);
-        let spawn = Spawn { id, origin, argv, env, stdin, deadline, grace, output_max };
+        let leaves_daemons = false;
+        let spawn =
+            Spawn { id, origin, argv, env, stdin, deadline, grace, output_max, leaves_daemons };
         cx.emit(Command::Spawn(Box::new(spawn)));
         Ok(())
     }

@@ -65,7 +65,9 @@ impl State {
         live.said = "".into();
         self.helpers.insert(id, kind);
         let (env, stdin, grace, output_max) = ([].into(), Bytes::new(), GRACE, OUTPUT_MAX);
-        let spawn = Spawn { id, origin, argv, env, stdin, deadline, grace, output_max };
+        let leaves_daemons = false;
+        let spawn =
+            Spawn { id, origin, argv, env, stdin, deadline, grace, output_max, leaves_daemons };
         cx.emit(Command::Spawn(Box::new(spawn)));
     }
 

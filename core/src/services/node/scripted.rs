@@ -47,7 +47,10 @@ impl State {
         live.output = Default::default();
         self.helpers.insert(id, kind.clone());
         let (stdin, grace, output_max) = (Bytes::new(), GRACE, OUTPUT_MAX);
-        let spawn = Spawn { id, origin, argv, env, stdin, deadline, grace, output_max };
+        // Some agents start their daemon in the background, and end.
+        let leaves_daemons = action == Action::Start;
+        let spawn =
+            Spawn { id, origin, argv, env, stdin, deadline, grace, output_max, leaves_daemons };
         cx.emit(Command::Spawn(Box::new(spawn)));
     }
 

@@ -15,6 +15,27 @@ fn a_deadline_ends_the_whole_group() {
 }
 
 #[test]
+fn a_daemon_that_a_helper_leaves_lives_on_if_it_may() {
+    for leaves_daemons in [false, true] {
+        let rig = Rig::new();
+        let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
+        let pid = rig.hears(Spawn { leaves_daemons, ..sh(1, script) });
+        assert_eq!(rig.ends().status, Status::Code(0));
+        if leaves_daemons {
+            // The end is told after a group was killed.
+            assert!(lives(&pid));
+            assert!(StdCommand::new("kill").args(["-9", &pid]).status().unwrap().success());
+        }
+        until("its daemon is gone", || !lives(&pid));
+        // One that is ended takes all with it.
+        let pid = rig.hears(Spawn { leaves_daemons, ..sh(2, "sleep 1000 & echo $!; wait") });
+        rig.kill(2);
+        rig.ends();
+        until("its child is gone", || !lives(&pid));
+    }
+}
+
+#[test]
 fn who_does_not_hear_a_sigterm_is_killed_when_its_grace_is_over() {
     let rig = Rig::new();
     let grace = Duration::from_millis(100);

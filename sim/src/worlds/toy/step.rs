@@ -95,6 +95,7 @@ impl Steps {
             deadline: DEADLINE,
             grace: GRACE,
             output_max: OUTPUT_MAX,
+            leaves_daemons: false,
         }))));
     }
 
