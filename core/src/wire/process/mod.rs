@@ -337,6 +337,14 @@ impl Process {
         }
     }
 
+    /// Returns whether the process has been told to continue its link under other ids and has not done so yet, or may
+    /// be told so by the reply that it waits for.
+    #[must_use]
+    pub fn may_switch(&self) -> bool {
+        !matches!(self.change, Change::None)
+            || matches!(self.asking, Asking::Waiting(..) | Asking::Closing(..))
+    }
+
     fn is_link(&self, client: ClientId) -> bool {
         self.link.as_ref().is_some_and(|l| l.client == client)
     }

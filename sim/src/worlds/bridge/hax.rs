@@ -87,6 +87,9 @@ impl World<'_, Bridge> {
         }
         // Only the positions of a process that has taken all messages show that a copy is old.
         let slow = self.cast.swarm.slow_ms > 0 || self.cast.motr.iter().any(|p| p.withholds_acks);
+        // A process that is about to switch to a link that the copy does not know shows nothing of it.
+        let machines = self.cast.motr.iter().filter_map(|process| process.machine.as_ref());
+        let slow = slow || machines.into_iter().any(|machine| machine.may_switch());
         match self.sim.choose(10) {
             4..=6 if !slow => Fate::Stale,
             7 => Fate::Lost,
