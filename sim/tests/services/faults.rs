@@ -68,6 +68,30 @@ fn after_a_restored_snapshot_a_restart_restarts_what_it_does_not_know() {
 }
 
 #[test]
+fn after_a_restored_snapshot_a_start_takes_what_runs_with_the_wanted_configuration() {
+    for (parameter, starts) in [("7", 1), ("8", 2)] {
+        let port = json!({ "port": { "kind": "integer", "default": 7 } });
+        let mut field = Field::new(1);
+        field.define(&kind("web", &json!({ "parameters": port })));
+        field.run(5_000);
+        let snapshot = field.consul.snapshot();
+        field.ask("start", "web", None);
+        field.until_state(0, "web", "running");
+        let first = field.living(0, "web").unwrap();
+        // A hax that was not there knows nothing of it.
+        field.kill(0);
+        restored(&mut field, &snapshot);
+        field.start(0);
+        field.until(60_000, |field| field.saw(0, "Stranger") > 0);
+        let body = format!(r#"{{"parameters":{{"port":{parameter}}}}}"#);
+        let (status, _) = field.call(0, "POST", "/v1/services/web/start?node=n1", &body);
+        assert_eq!((status, field.starts(0, "web")), (200, starts));
+        assert_eq!(field.living(0, "web").unwrap() == first, starts == 1);
+        assert_eq!(field.state(0, "web"), "running");
+    }
+}
+
+#[test]
 fn after_a_restored_snapshot_what_it_wants_comes_to_be() {
     // Of an instance that was stopped since.
     let mut field = with_web(2, &json!({}));

@@ -34,6 +34,7 @@ fn every_path_of_the_guide_exists() {
         let (method, target) = path.split_once(' ').unwrap();
         let target = target.split('?').next().unwrap();
         let target = target.replace("TYPE", "web").replace("NODE", "n1");
+        let target = target.replace("MESSAGE", "status");
         if target != "/v1/events/stream" {
             let (status, _) = field.call(0, method, &target, "");
             assert!(![404, 405].contains(&status), "{path}: {status}");

@@ -279,11 +279,15 @@ impl Graph {
 
     /// Returns the instances on the same node whose types need this one's.
     pub(super) fn dependents(&self, placement: &Placement) -> Vec<Placement> {
-        let needs = |kind: &TypeName| {
-            self.types.get(kind).is_some_and(|of| of.needs.contains(&placement.kind))
+        // Where a type cannot be read, the instance tells by its launch what it needs.
+        let needs = |kind: &TypeName, row: &Row| {
+            let launch = row.wanted.value.as_ref().map(|wanted| &*wanted.launch.needs);
+            let needs = self.types.get(kind).map(|of| &*of.needs).or(launch).unwrap_or_default();
+            needs.contains(&placement.kind)
         };
-        let here =
-            self.rows.keys().filter(|other| other.node == placement.node && needs(&other.kind));
-        here.cloned().collect()
+        let here = self.rows.iter().filter(|(other, _)| other.node == placement.node);
+        here.filter(|(other, row)| needs(&other.kind, row))
+            .map(|(other, _)| other.clone())
+            .collect()
     }
 }

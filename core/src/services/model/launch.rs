@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Words;
 use super::kind::{Runner, TypeRecord};
-use super::name::{NodeName, digest};
+use super::name::{NodeName, TypeName, digest};
 use super::parameters::{Given, merge, texts};
 use super::probe::{Check, Probe, Ready};
 use super::scripted::{Script, Scripted};
@@ -50,6 +50,9 @@ pub struct Launch {
     /// The regular check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<LaunchCheck>,
+    /// The types on the same node that the instance needs.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub needs: Box<[TypeName]>,
     /// The programs that deliver the messages which the instance understands.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub messages: BTreeMap<Box<str>, Words>,
@@ -161,6 +164,7 @@ impl Launch {
             start_within_ms: of.start_timeout.millis(),
             notifies: of.ready == Ready::Notify,
             check,
+            needs: of.needs.clone(),
             messages: messages.collect::<Result<_, String>>()?,
             kinds: of.schema.as_ref().map(|schema| schema.kinds.clone()).unwrap_or_default(),
             parameters,

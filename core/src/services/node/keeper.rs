@@ -149,7 +149,6 @@ impl State {
         else {
             return self.leave_alone(cx, view);
         };
-        let now = cx.now().mono;
         let row = self.row(&kind);
         if let Some(live) = row.live.as_mut().filter(|live| live.id == *id) {
             // It has been running all the time, only the connection was lost.
@@ -161,6 +160,19 @@ impl State {
             }
             return;
         }
+        self.adopt_as(cx, (&kind, serial), view, boot);
+    }
+
+    /// Takes over an instance as the start with this serial number.
+    pub(super) fn adopt_as(
+        &mut self,
+        cx: &mut Cx<'_>,
+        (kind, serial): (&TypeName, u64),
+        view: &View,
+        boot: &str,
+    ) {
+        let now = cx.now().mono;
+        let row = self.row(kind);
         row.adopt(now, view, serial, boot);
         if view.state == answer::State::Stopping {
             row.on_ending();
@@ -173,8 +185,8 @@ impl State {
             if row.seen.is_announced() { Some(launch.stop_within()) } else { is_warming }
         });
         within.into_iter().for_each(|within| cx.arm(Timer::Ready(slot), within));
-        cx.emit(Fact::Found { kind: kind.clone(), instance: id.clone() });
-        self.on_warm(cx, &kind);
+        cx.emit(Fact::Found { kind: kind.clone(), instance: view.instance.clone() });
+        self.on_warm(cx, kind);
     }
 
     /// Handles an instance that has ended while nobody listened.

@@ -1,7 +1,8 @@
 //! Instances of hax in the keeper's table that Consul does not know: a restored snapshot has forgotten them.
 //!
 //! They are left alone, since a record that is missing says nothing. Once their type is wanted here again, they
-//! are taken over, and stopped before another start: with what configuration they run is not known any more.
+//! are taken over. One with the wanted configuration goes on, and is the wanted start. Another one is stopped before
+//! that start.
 
 use super::State;
 use super::context::Cx;
@@ -10,6 +11,7 @@ use crate::keeper::answer::View;
 use crate::keeper::name::InstanceId;
 use crate::services::fact::Fact;
 use crate::services::model::name::parts_of;
+use crate::services::model::record::Want;
 
 impl State {
     /// Leaves an instance alone that Consul does not know.
@@ -23,7 +25,6 @@ impl State {
     /// Takes over the instances whose types are known again.
     pub(super) fn adopt_strangers(&mut self, cx: &mut Cx<'_>) {
         let Some(boot) = self.keeper.as_ref().map(|keeper| keeper.boot.clone()) else { return };
-        let now = cx.now().mono;
         for view in core::mem::take(&mut self.strangers) {
             let kind = self.kind_of(&view.instance);
             let row = kind.as_ref().and_then(|kind| self.instances.get_mut(kind));
@@ -33,9 +34,13 @@ impl State {
                     self.adopt(cx, &view, &boot);
                 }
                 (Some(kind), Some(row)) if row.wanted.is_some() => {
-                    // Each wanted start is later than this one.
-                    row.adopt(now, &view, 0, &boot);
-                    cx.emit(Fact::Found { kind, instance: view.instance });
+                    // One with the wanted configuration is what is wanted. Else each wanted start is later.
+                    let wanted = row.wanted.as_ref().filter(|wanted| {
+                        let is_same = view.tag.as_ref() == Some(&wanted.launch.revision);
+                        wanted.want == Want::Running && is_same && row.seen.serial < wanted.serial
+                    });
+                    let serial = wanted.map_or(0, |wanted| wanted.serial);
+                    self.adopt_as(cx, (&kind, serial), &view, &boot);
                 }
                 (_, _) => self.strangers.push(view),
             }

@@ -7,7 +7,7 @@ use hax_core::keeper::request::{Ask, OutputTarget, Start, Stop};
 
 use super::clients::Wish;
 use super::keeper::FREEZE_MAX;
-use super::model::{Definition, KINDS, Verb};
+use super::model::{Definition, KINDS, Verb, need_of};
 use super::swarm::Act;
 use super::{Ev, NAMES, Services};
 use crate::engine::{MS, S, World, swarm};
@@ -233,6 +233,8 @@ impl World<'_, Services> {
                 let name = ServiceName::new(name);
                 if let Some((instance, name)) = instance.zip(name) {
                     let ask = Ask::Start(Box::new(stranger(instance.clone(), name)));
+                    // It has the name before it begins, and even if it never does.
+                    self.cast.nodes[node].has_stranger = true;
                     self.ask_keeper_as_other(node, ask);
                     let lasts = self.sim.choose(20_000) * MS;
                     self.sim.schedule(self.sim.now() + lasts, Ev::Leaves { node, instance });
@@ -327,8 +329,11 @@ impl World<'_, Services> {
         let junk = DAMAGED[self.sim.index(DAMAGED.len())];
         self.cast.nodes[node].is_meddled = true;
         if !key.starts_with("ha/name/") && !key.ends_with("/observed") {
-            // Requests about it may come to nothing.
-            self.cast.fuzzy.extend((0..NAMES.len()).flat_map(|node| [(node, kind), (node, 1)]));
+            // Requests about it may come to nothing, and so what it needs may not run.
+            let of = [Some(kind), Some(1), need_of(kind)];
+            let of = of.into_iter().flatten();
+            let all = (0..NAMES.len()).flat_map(|node| of.clone().map(move |kind| (node, kind)));
+            self.cast.fuzzy.extend(all);
         }
         self.cast.damaged.insert(key.clone(), (Bytes::from_static(junk.as_bytes()), old));
         self.request_as_other(0, "PUT", &format!("/v1/kv/{key}"), junk);

@@ -329,7 +329,6 @@ impl World<'_, Services> {
             return Input::NotStarted { instance, why: "there is no such program".into() };
         }
         self.begins(node, &start);
-        self.cast.nodes[node].has_stranger |= super::truth::kind_in(&instance).is_none();
         let now = self.sim.now();
         let host = self.keeper(node);
         let started = (now - host.booted) / (10 * MS);

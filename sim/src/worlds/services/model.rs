@@ -247,6 +247,9 @@ impl Model {
                 {
                     *runs = false;
                 }
+                // What is to stop stops on a node, too, whose description is lost.
+                let all: Vec<usize> = (0..NAMES.len()).collect();
+                let known = if *verb == Verb::Stop { &all } else { known };
                 for at in known.iter().filter(|at| node.is_none_or(|node| node == **at)) {
                     self.ask(*verb, (*at, *kind), *given, &mut touched);
                 }

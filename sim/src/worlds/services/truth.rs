@@ -421,12 +421,17 @@ impl World<'_, Services> {
         let now = self.sim.now();
         let instance = record["instance"].as_str().and_then(InstanceId::new);
         let runs = matches!(record["state"].as_str(), Some("running" | "degraded"));
+        let stable = self.cast.definition(kind).map_or(0, |of| of.stable * MS);
         let slot = self.slot(node, kind);
         slot.observed_index = index;
         let shown = instance.as_ref().filter(|_| runs);
         for life in slot.lives.iter_mut().filter(|life| life.ended.is_some()) {
-            if shown != Some(&life.instance) {
-                life.told.get_or_insert(now);
+            if shown != Some(&life.instance) && life.told.is_none() {
+                life.told = Some(now);
+                // Until its end is told, it seems to live, and to prove itself.
+                if now - life.began >= stable {
+                    slot.short.drain(..slot.short.len().saturating_sub(1));
+                }
             }
         }
         if record["state"] != "failed" {
