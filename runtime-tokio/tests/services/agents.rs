@@ -95,6 +95,7 @@ const AGENTS: &[Agent] = &[
 ];
 
 /// Returns whether the agents are there, and may do their work. If not, it says why; in CI it panics.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn are_usable() -> bool {
     let why = if !rustix::process::geteuid().is_root() {
         "the agents need root"
