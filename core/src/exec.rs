@@ -103,6 +103,19 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Returns the helper.
+    #[must_use]
+    pub const fn id(&self) -> ExecId {
+        match self {
+            Self::Started { id }
+            | Self::Refused { id, .. }
+            | Self::Output { id, .. }
+            | Self::Exited { id, .. } => *id,
+        }
+    }
+}
+
 /// The reason why a helper could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -26,6 +26,7 @@ use crate::http::port::Request;
 use crate::machine::{ExitReason, Input, Machine, Output, Status};
 use api::Api;
 use coord::Coordinator;
+use coord::programs::FIRST;
 use facts::ServicesFact;
 use model::name::NodeName;
 use model::place::Labels;
@@ -33,6 +34,7 @@ use node::Node;
 
 pub use api::has_path;
 pub use coord::fact as coord_fact;
+pub use coord::programs::{KINDS as EVENT_KINDS, Programs};
 pub use voice::{CapabilityKey, InstanceSocket, TELL_PATH};
 
 /// The configuration.
@@ -54,6 +56,8 @@ pub struct Config {
     pub hold: Duration,
     /// The socket for instances, if there is one.
     pub instances: Option<InstanceSocket>,
+    /// The rule programs of this node, by the kind of event.
+    pub programs: Programs,
     /// The number of the first of the three machines behind the host that this one counts as.
     pub machine: u8,
     /// The seed for jitter.
@@ -92,7 +96,7 @@ impl Services {
             hold,
             instances: config.instances,
         };
-        let coord = coord::Config { holder, ttl, hold };
+        let coord = coord::Config { holder, ttl, hold, programs: config.programs };
         Self {
             node: Node::new(node, CallId::first(machine), seed),
             coord: Coordinator::new(coord, CallId::first(machine + 1), seed.wrapping_add(1)),
@@ -147,6 +151,7 @@ impl Machine for Services {
                 _ => self.desk.on_reply(now, &reply, out),
             },
             Input::Keeper(event) => self.node.on_keeper(now, event, out),
+            Input::Exec(event) if event.id() >= FIRST => self.coord.on_exec(now, event, out),
             Input::Exec(event) => self.node.on_exec(now, event, out),
             Input::Http(request) => self.on_http(now, &request, out),
             Input::HttpStream(closed) => self.desk.on_closed(now, closed, out),

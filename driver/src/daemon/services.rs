@@ -1,6 +1,7 @@
 //! The daemon with services: those of the node beside its bridge, or alone where there is no Motr.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +15,9 @@ use bytes::Bytes;
 use futures_lite::future::or;
 use hax_core::consul::port::Method;
 use hax_core::services::model::name::NodeName;
-use hax_core::services::{CapabilityKey, Config, InstanceSocket, Services};
+use hax_core::services::{
+    CapabilityKey, Config, EVENT_KINDS, InstanceSocket, Programs as RulePrograms, Services,
+};
 use serde::Deserialize;
 
 use super::{Daemon, Error};
@@ -66,6 +69,7 @@ impl<P: Platform> Daemon<'_, P> {
             ttl: settings.node_down,
             hold: settings.node_down,
             instances: self.instance_socket()?,
+            programs: settings.rules.as_deref().map(programs).unwrap_or_default(),
             machine: hax_core::with_services::FIRST_MACHINE,
             seed: self.seed(),
         })
@@ -190,6 +194,39 @@ impl<P: Platform> Daemon<'_, P> {
         };
         or(stopped, ask).await
     }
+}
+
+/// Returns the rule programs of a folder, which are named by the kinds of events. Files that are none are told of.
+fn programs(folder: &Path) -> RulePrograms {
+    let mut programs: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // Most nodes have none.
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return RulePrograms::new(),
+        Err(why) => {
+            tracing::warn!(target: "hax", folder = %folder.display(), "no rule program is run: {why}");
+            return RulePrograms::new();
+        }
+    };
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let kind = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
+        if EVENT_KINDS.contains(&kind) {
+            let path = path.to_string_lossy().into();
+            programs.entry(kind.into()).or_default().push(path);
+        } else {
+            let kinds = EVENT_KINDS.join(", ");
+            tracing::warn!(
+                target: "hax", file = %path.display(),
+                "it is no rule program: its name does not begin with one of {kinds}"
+            );
+        }
+    }
+    let sorted = programs.into_iter().map(|(kind, mut paths)| {
+        paths.sort();
+        (kind, paths.into())
+    });
+    sorted.collect()
 }
 
 /// Returns whether a keeper serves this folder. One that has served it before may be restarting just now.

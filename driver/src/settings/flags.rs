@@ -200,6 +200,11 @@ pub struct Flags {
     #[cfg(feature = "services")]
     #[arg(long, env = "HAX_INSTANCE_SOCKET", value_name = "PATH", help_heading = "Services")]
     pub instance_socket: Option<PathBuf>,
+    /// The folder of rule programs, each named by the kind of event that it is to hear of: KIND or KIND.NAME;
+    /// none: no programs [default: /etc/hax/rules].
+    #[cfg(feature = "services")]
+    #[arg(long, env = "HAX_RULES", value_name = "DIR", help_heading = "Services")]
+    pub rules: Option<PathBuf>,
     /// How long this node may be silent until it counts as down, and its coordinator as gone
     /// [default: 1s].
     #[cfg(feature = "services")]

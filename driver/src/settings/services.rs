@@ -19,6 +19,9 @@ pub const SOCKET: &str = "/run/hax/http/socket";
 /// The default socket for instances.
 pub const INSTANCE_SOCKET: &str = "/run/hax/instance/socket";
 
+/// The default folder of rule programs.
+pub const RULES: &str = "/etc/hax/rules";
+
 /// Whether and how this node has services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicesSettings {
@@ -34,6 +37,8 @@ pub struct ServicesSettings {
     pub socket: Option<PathBuf>,
     /// The path of the socket for instances; none if there is no such socket.
     pub instance_socket: Option<PathBuf>,
+    /// The folder of rule programs; none if there are none.
+    pub rules: Option<PathBuf>,
     /// The time without heartbeats after which the node counts as down.
     pub node_down: Duration,
 }
@@ -50,6 +55,8 @@ pub(super) fn merge(flags: &Flags, file: &Flags) -> ServicesSettings {
     let socket = socket.or_else(|| on.then(|| SOCKET.into()));
     let instances = flags.instance_socket.as_ref().or(file.instance_socket.as_ref()).cloned();
     let instances = instances.or_else(|| on.then(|| INSTANCE_SOCKET.into()));
+    let rules = flags.rules.as_ref().or(file.rules.as_ref()).cloned();
+    let rules = rules.unwrap_or_else(|| RULES.into());
     let allow_exec = flags.allow_exec.as_ref().or(file.allow_exec.as_ref());
     let node_down = flags.node_down.or(file.node_down);
     ServicesSettings {
@@ -59,6 +66,7 @@ pub(super) fn merge(flags: &Flags, file: &Flags) -> ServicesSettings {
         allow_exec: allow_exec.cloned().unwrap_or_default(),
         socket: socket.filter(|path| path.as_os_str() != "none"),
         instance_socket: instances.filter(|path| path.as_os_str() != "none"),
+        rules: Some(rules).filter(|path| path.as_os_str() != "none"),
         node_down: node_down.map_or(Duration::from_secs(1), |span| span.0),
     }
 }

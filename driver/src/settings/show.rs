@@ -133,6 +133,7 @@ fn services(f: &mut fmt::Formatter<'_>, services: &ServicesSettings) -> fmt::Res
     path(f, "http_socket", services.socket.as_deref().or_else(|| Some(Path::new("none"))))?;
     let instances = services.instance_socket.as_deref();
     path(f, "instance_socket", instances.or_else(|| Some(Path::new("none"))))?;
+    path(f, "rules", services.rules.as_deref().or_else(|| Some(Path::new("none"))))?;
     writeln!(f, "node_down = {}", span(services.node_down))
 }
 

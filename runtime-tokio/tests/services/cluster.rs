@@ -49,6 +49,11 @@ impl Node {
         }
     }
 
+    /// Gives hax more arguments.
+    pub(crate) fn args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         self.dir.join(name).to_str().unwrap().to_owned()
     }

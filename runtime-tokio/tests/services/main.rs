@@ -10,4 +10,5 @@ mod cluster;
 mod commands;
 mod deaths;
 mod doors;
+mod programs;
 mod tell;

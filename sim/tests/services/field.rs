@@ -13,7 +13,7 @@ use hax_core::keeper::port::Event;
 use hax_core::machine::{Input, Machine as _, Output};
 use hax_core::services::facts::ServicesFact;
 use hax_core::services::model::name::NodeName;
-use hax_core::services::{CapabilityKey, Config, InstanceSocket, Services};
+use hax_core::services::{CapabilityKey, Config, InstanceSocket, Programs, Services};
 use hax_sim::consul::{self, Consul};
 
 use super::keeper::KeeperHost;
@@ -36,6 +36,12 @@ pub(crate) struct Field {
     /// The committed transactions of the nodes: the time, the node and the body.
     pub(crate) commits: Vec<(Instant, usize, String)>,
     generations: u64,
+    /// The rule programs of all nodes.
+    pub(crate) programs: Programs,
+    /// The exit code and the answer of rule programs, by the last part of their names. The default is success.
+    pub(crate) answers: BTreeMap<String, (i32, String)>,
+    /// Rule programs do not end.
+    pub(crate) hold_programs: bool,
 }
 
 /// One node.
@@ -52,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) streams: BTreeMap<u64, String>,
     pub(crate) clients: u64,
     pub(crate) helpers: BTreeMap<ExecId, Vec<String>>,
+    /// The rule programs so far.
+    pub(crate) spawned: Vec<exec::Spawn>,
     /// The exit code of each probe, by the last word of its command line. The default is 0.
     pub(crate) probes: BTreeMap<String, i32>,
     /// The resources of agents, and the units of systemd, that run.
@@ -93,6 +101,9 @@ impl Field {
             due: Vec::new(),
             commits: Vec::new(),
             generations: 0,
+            programs: Programs::new(),
+            answers: BTreeMap::new(),
+            hold_programs: false,
         }
     }
 
@@ -111,6 +122,7 @@ impl Field {
                 path: "/run/hax/instance/socket".into(),
                 key: CapabilityKey(u128::from(self.generations).to_le_bytes()),
             }),
+            programs: self.programs.clone(),
             machine: 0,
             seed: self.generations,
         }));
@@ -219,6 +231,9 @@ impl Field {
                 let events = self.nodes[nth].keeper.ask(self.now, *command);
                 self.tell(nth, events);
             }
+            Output::Exec(exec::Command::Spawn(spawn)) if spawn.argv[0].contains("/rules/") => {
+                self.run_program(nth, *spawn);
+            }
             Output::Exec(exec::Command::Spawn(spawn)) => {
                 let id = spawn.id;
                 let argv: Vec<String> = spawn.argv.iter().map(|word| (&**word).into()).collect();
@@ -256,6 +271,25 @@ impl Field {
                 panic!("{output:?}")
             }
         }
+    }
+
+    /// Runs a rule program.
+    fn run_program(&mut self, nth: usize, spawn: exec::Spawn) {
+        let id = spawn.id;
+        let name = spawn.argv[0].rsplit('/').next().unwrap().to_owned();
+        self.nodes[nth].spawned.push(spawn);
+        if self.hold_programs {
+            return;
+        }
+        let (code, answer) = self.answers.get(&name).cloned().unwrap_or_default();
+        if !answer.is_empty() {
+            let (stream, bytes) = (exec::Stream::Stdout, answer.into());
+            let said = exec::Event::Output { id, stream, bytes };
+            self.later(nth, KEEPER_LAG, Input::Exec(said));
+        }
+        let (status, cause) = (Status::Code(code), exec::Cause::Itself);
+        let exited = exec::Event::Exited { id, status, cause, unheard: exec::Unheard::default() };
+        self.later(nth, KEEPER_LAG * 2, Input::Exec(exited));
     }
 
     // ---- Consul -----------------------------------------------------------------------------------
@@ -439,6 +473,7 @@ impl Node {
             streams: BTreeMap::new(),
             clients: 0,
             helpers: BTreeMap::new(),
+            spawned: Vec::new(),
             probes: BTreeMap::new(),
             resources: BTreeSet::new(),
             codes: BTreeMap::new(),

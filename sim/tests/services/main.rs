@@ -11,6 +11,7 @@ mod http;
 mod keeper;
 mod lives;
 mod message;
+mod programs;
 mod rules;
 mod scripted;
 mod seen;

@@ -39,6 +39,12 @@ crate::facts! {
     Info NodeForgotten { node: NodeName } "{node} is forgotten";
     /// A request could not be carried out.
     Warn CannotDo { kind: TypeName, why: Box<str> } "{kind}: {why}";
+    /// A rule program is started.
+    Info RuleRuns { program: Box<str>, event: Box<str> } "{program} hears of {event}";
+    /// A rule program has failed, or its answer cannot be used. Nothing that it asks for is done.
+    Warn RuleFailed { program: Box<str>, why: Box<str> } "{program}: {why}";
+    /// This node has no program for an event that another node has noted.
+    Warn RuleMissing { event: Box<str> } "no program here hears of {event}, as one on another node does";
     /// A record cannot be used.
     Warn Unreadable { key: Box<str>, why: Box<str> } "{key} cannot be used and stays as it is: {why}";
 }

@@ -15,7 +15,9 @@ use crate::services::model::kind::TypeRecord;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::parameters::Given;
 use crate::services::model::place::Labels;
-use crate::services::model::record::{Event, Goal, Job, Observed, State, Want, Wanted, What};
+use crate::services::model::record::{
+    Event, Goal, Job, Notice, Observed, State, Want, Wanted, What,
+};
 use crate::services::model::stored;
 use crate::services::model::supervision::Supervision;
 
@@ -96,6 +98,8 @@ pub(super) enum RecordKey {
     Wanted(Placement),
     Job(Placement),
     Supervision(NodeName),
+    /// The notice with this key.
+    Notice(Box<str>),
 }
 
 impl RecordKey {
@@ -106,6 +110,7 @@ impl RecordKey {
             Self::Wanted(Placement { node, kind }) => keys::instance(node, kind, Side::Wanted),
             Self::Job(Placement { node, kind }) => keys::job(node, kind),
             Self::Supervision(node) => alloc::format!("{}{node}", keys::SUPERVISION),
+            Self::Notice(key) => return key.clone(),
         }
         .into()
     }
@@ -121,6 +126,8 @@ pub(super) struct Graph {
     pub(super) goals: BTreeMap<TypeName, Tracked<Goal>>,
     pub(super) rows: BTreeMap<Placement, Row>,
     pub(super) supervision: BTreeMap<NodeName, Tracked<Supervision>>,
+    /// The notices by their keys. One that is to be deleted has no value.
+    pub(super) notices: BTreeMap<Box<str>, Tracked<Notice>>,
     dues: BTreeSet<(Instant, Placement)>,
     /// The records that were changed since the last look.
     changed: Vec<RecordKey>,
@@ -166,6 +173,13 @@ impl Graph {
             record.value = set;
             self.changed.push(RecordKey::Supervision(node.clone()));
         }
+    }
+
+    /// Sets or deletes a notice.
+    pub(super) fn set_notice(&mut self, key: &str, notice: Option<Notice>) {
+        let record = self.notices.entry(key.into()).or_default();
+        record.value = notice;
+        self.changed.push(RecordKey::Notice(key.into()));
     }
 
     /// Sets or ends the job of an instance, with the deadline of its phase.
@@ -226,6 +240,7 @@ impl Graph {
             }
             RecordKey::Job(placement) => of(&key, self.rows.get(placement).map(|row| &row.job)),
             RecordKey::Supervision(node) => of(&key, self.supervision.get(node)),
+            RecordKey::Notice(key) => of(key, self.notices.get(key)),
         }
     }
 
@@ -239,6 +254,10 @@ impl Graph {
             RecordKey::Job(placement) => self.row(placement).job.index = index,
             RecordKey::Supervision(node) => {
                 self.supervision.entry(node.clone()).or_default().index = index;
+            }
+            RecordKey::Notice(key) if index == 0 => drop(self.notices.remove(key)),
+            RecordKey::Notice(key) => {
+                self.notices.entry(key.clone()).or_default().index = index;
             }
         }
     }

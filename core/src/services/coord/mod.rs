@@ -8,6 +8,7 @@ mod context;
 mod effects;
 pub mod fact;
 mod graph;
+pub(super) mod programs;
 mod reading;
 mod rules;
 
@@ -21,6 +22,7 @@ use crate::base::retry::Backoff;
 use crate::base::time::{Next, Now};
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
+use crate::exec;
 use crate::machine::{Kept, Limits, Output};
 use crate::services::facts::ServicesFact;
 use crate::services::model::keys;
@@ -31,6 +33,7 @@ use context::{Call, CoordKinds, Cx, Timer};
 use effects::{Committing, Entry};
 use fact::Fact;
 use graph::{Graph, Placement};
+use programs::{Programs, Rules};
 use rules::RuleCx;
 
 /// The duration of a blocking query.
@@ -51,6 +54,8 @@ pub(super) struct Config {
     pub ttl: Duration,
     /// The lock delay of the lease.
     pub hold: Duration,
+    /// The rule programs of this node.
+    pub programs: Programs,
 }
 
 /// The coordinator.
@@ -89,6 +94,8 @@ struct State {
     committed_index: u64,
     /// What was worked and is not committed yet, in order.
     entries: VecDeque<Entry>,
+    /// The rule programs.
+    rules: Rules,
     committing: Option<Committing>,
     phase: Phase,
 }
@@ -133,6 +140,7 @@ impl Coordinator {
             events_index: 0,
             committed_index: 0,
             entries: VecDeque::new(),
+            rules: Rules::new(config.programs),
             committing: None,
             phase: Phase::New,
         };
@@ -172,6 +180,16 @@ impl Coordinator {
         let Some(call) = cx.take(reply.id) else { return };
         let outcome = cx.outcome(call, reply);
         state.on_answer(&mut cx, call, outcome.answer());
+    }
+
+    pub(super) fn on_exec(
+        &mut self,
+        now: Now,
+        event: exec::Event,
+        out: &mut Vec<Output<ServicesFact>>,
+    ) {
+        let Self { kept, state } = self;
+        state.on_exec(&mut kept.cx(now, out), event);
     }
 
     pub(super) fn stop(&mut self, now: Now, out: &mut Vec<Output<ServicesFact>>) {
@@ -234,8 +252,10 @@ impl State {
                 cx.emit(Fact::Yields { why: why.into() });
                 self.drop_all(cx);
             }
-            // All acts are writes to Consul, which carry the lease's check.
-            Some(lease::Change::Lapsed | lease::Change::Proved) | None => {}
+            // What programs do is outside of Consul.
+            Some(lease::Change::Lapsed) => self.kill_programs(cx),
+            // All other acts are writes to Consul, which carry the lease's check.
+            Some(lease::Change::Proved) | None => {}
         }
     }
 
@@ -256,6 +276,7 @@ impl State {
         self.deleted.clear();
         self.entries.clear();
         self.committing = None;
+        self.kill_programs(cx);
     }
 
     /// Works the events and deadlines that are ready, and commits their effects.
@@ -269,7 +290,7 @@ impl State {
                 // The nodes come with another watch than the events, so their copy may be older than the event.
                 return self.doubt(cx);
             }
-            self.rule(cx, Some(key), |cx| rules::on_event(cx, &event));
+            self.rule(cx, Some((key, &event)), |cx| rules::on_event(cx, &event));
         }
         while let Some(placement) = self.graph.next_due(cx.now().mono) {
             self.rule(cx, None, |cx| rules::on_due(cx, &placement));
@@ -278,6 +299,7 @@ impl State {
             Some(at) => cx.arm_at(Timer::Due, at),
             None => cx.disarm(Timer::Due),
         }
+        self.run_programs(cx);
         self.commit(cx);
         if self.is_overdue && self.committing.is_none() && self.entries.is_empty() {
             self.is_overdue = false;
@@ -289,13 +311,16 @@ impl State {
     fn rule(
         &mut self,
         cx: &mut Cx<'_>,
-        event: Option<Box<str>>,
+        event: Option<(Box<str>, &Event)>,
         rule: impl FnOnce(&mut RuleCx<'_>),
     ) {
         let mut facts = Vec::new();
         rule(&mut RuleCx { graph: &mut self.graph, now: cx.now(), facts: &mut facts });
         self.is_overdue |= facts.iter().any(|fact| matches!(fact, Fact::Overdue { .. }));
+        let unheard = self.note(event.as_ref().map(|(key, event)| (&**key, *event)), &facts);
+        facts.extend(unheard);
         let records = self.graph.take_changed();
+        let event = event.map(|(key, _)| key);
         if event.is_some() || !records.is_empty() {
             self.entries.push_back(Entry { event, records, facts });
         } else {

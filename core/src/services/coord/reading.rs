@@ -23,7 +23,7 @@ use crate::services::model::stored::{self, Unusable};
 use crate::store::txn;
 
 /// The prefixes of all records.
-const PREFIXES: [&str; 8] = [
+const PREFIXES: [&str; 9] = [
     keys::TYPES,
     keys::CONFIGS,
     keys::GOALS,
@@ -31,6 +31,7 @@ const PREFIXES: [&str; 8] = [
     keys::JOBS,
     keys::NODES,
     keys::SUPERVISION,
+    keys::NOTICES,
     keys::EVENTS,
 ];
 
@@ -181,6 +182,9 @@ impl State {
         } else if let Some(node) = key.strip_prefix(keys::SUPERVISION).and_then(NodeName::new) {
             let record = (self.read(cx, entry), index).into();
             self.graph.supervision.insert(node, record);
+        } else if key.starts_with(keys::NOTICES) {
+            let record = (self.read(cx, entry), index).into();
+            self.graph.notices.insert(key.into(), record);
         } else if key.starts_with(keys::EVENTS) {
             self.take_event(cx, entry);
         }

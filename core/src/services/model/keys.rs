@@ -14,6 +14,7 @@
 //! | `ha/node/NODE/record` | the node | [`NodeRecord`](super::record::NodeRecord) |
 //! | `ha/sup/NODE` | the coordinator | [`Supervision`](super::supervision::Supervision) |
 //! | `ha/ev/NODE/RUN-N` | the node; the coordinator deletes it | [`Event`](super::record::Event) |
+//! | `ha/rule/…` | the coordinator | [`Notice`](super::record::Notice), until the programs have heard of it |
 //! | `ha/coord` | coordinators | the lease of the coordinator |
 
 use alloc::format;
@@ -41,6 +42,8 @@ pub const NAMES: &str = "ha/name/";
 pub const NODES: &str = "ha/node/";
 /// The prefix of what supervisors watch.
 pub const SUPERVISION: &str = "ha/sup/";
+/// The prefix of notices for rule programs.
+pub const NOTICES: &str = "ha/rule/";
 /// The prefix of events.
 pub const EVENTS: &str = "ha/ev/";
 

@@ -1,5 +1,6 @@
 //! The data of services: types with their parameters and schemas, and the records in Consul.
 
+pub mod answer;
 pub mod class;
 pub mod keys;
 pub mod kind;

@@ -311,6 +311,18 @@ pub struct Ask {
     pub by: Box<str>,
 }
 
+/// The notice of an event, for the programs of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The version of the record.
+    #[serde(default = "form")]
+    pub v: u32,
+    /// The kind of event.
+    pub event: Box<str>,
+    /// What is known of it.
+    pub payload: serde_json::Value,
+}
+
 /// The phase of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -170,12 +170,7 @@ impl State {
 
     /// Takes an event of a message's program. Returns another one.
     pub(super) fn take_message(&mut self, cx: &mut Cx<'_>, event: Event) -> Option<Event> {
-        let id = match &event {
-            Event::Started { id }
-            | Event::Output { id, .. }
-            | Event::Refused { id, .. }
-            | Event::Exited { id, .. } => *id,
-        };
+        let id = event.id();
         let Some(message) = self.messages.get_mut(&id) else { return Some(event) };
         match event {
             Event::Started { .. } => {}

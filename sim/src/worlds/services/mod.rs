@@ -111,6 +111,14 @@ impl Cast for Services {
 
     const UNREACHED: &'static [(&'static str, &'static str)] = &[
         ("CannotDo", "a request that cannot be carried out is refused before it is written"),
+        ("Announced", TELLS),
+        ("Holds", TELLS),
+        ("LetGo", TELLS),
+        ("Sends", TELLS),
+        ("StatusOf", TELLS),
+        ("RuleRuns", PROGRAMS),
+        ("RuleFailed", PROGRAMS),
+        ("RuleMissing", PROGRAMS),
         ("NodeForgotten", "no client of a world forgets a node; sim/tests/services does"),
     ];
 
@@ -318,6 +326,11 @@ impl Cast for Services {
     }
 }
 
+/// Why no World reports what instances tell and are told.
+const TELLS: &str = "no process of a world tells or hears anything; sim/tests/services does";
+/// Why no World reports anything of rule programs.
+const PROGRAMS: &str = "no node of a world has rule programs; sim/tests/services does";
+
 /// Returns the configuration of a life of hax.
 fn config(node: usize, generation: u64, (ttl, hold): (u64, u64)) -> Config {
     Config {
@@ -331,6 +344,7 @@ fn config(node: usize, generation: u64, (ttl, hold): (u64, u64)) -> Config {
             path: "/run/hax/instance/socket".into(),
             key: CapabilityKey(u128::from(generation).to_le_bytes()),
         }),
+        programs: Default::default(),
         machine: 0,
         seed: generation.wrapping_add(node as u64),
     }

@@ -55,13 +55,26 @@ pub(super) fn on_event(cx: &mut RuleCx<'_>, event: &Event) {
             let placement = Placement { node: event.node.clone(), kind: kind.clone() };
             changed::on_changed(cx, &placement, observed);
         }
-        What::Asked(ask) => match ask.verb {
-            Verb::Start => start::on_asked(cx, ask),
-            Verb::Stop => stop::on_asked(cx, ask),
-            Verb::Restart => restart::on_asked(cx, ask),
-        },
+        What::Asked(ask) => on_asked(cx, ask),
         What::Defined { record, stored } => reconfigure::on_defined(cx, record, stored),
         What::Forgotten { node } => node::on_forgotten(cx, node),
+    }
+}
+
+/// Works what a rule program asks for.
+pub(super) fn on_program(cx: &mut RuleCx<'_>, ask: Ask) {
+    let of = |(placement, row): (&Placement, &Row)| {
+        (placement.kind == ask.kind).then(|| (placement.node.as_str().into(), row.serial()))
+    };
+    let serials = cx.graph.rows.iter().filter_map(of).collect();
+    on_asked(cx, &Ask { serials, ..ask });
+}
+
+fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {
+    match ask.verb {
+        Verb::Start => start::on_asked(cx, ask),
+        Verb::Stop => stop::on_asked(cx, ask),
+        Verb::Restart => restart::on_asked(cx, ask),
     }
 }
 
