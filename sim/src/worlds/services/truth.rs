@@ -141,7 +141,9 @@ impl World<'_, Services> {
             let slot = self.slot(node, kind);
             slot.cause();
             // A refusal that was lost with the connection is followed by another one of the same start.
-            if slot.refused.replace(serial) != Some(serial) {
+            let is_repeated = slot.refused.replace(serial) == Some(serial);
+            // One whose next start is wanted already is part of that start.
+            if !is_repeated && serial >= slot.serial {
                 slot.fails(now);
             }
         }
