@@ -112,7 +112,22 @@ fn describe_fact(fact: &Fact) -> Option<(Box<str>, Value)> {
         Fact::Returned { kind, node, why } => {
             of("returned", json!({ "type": kind, "node": node, "why": why }))
         }
-        _ => None,
+        Fact::Leads { .. }
+        | Fact::Yields { .. }
+        | Fact::Listed { .. }
+        | Fact::Committed { .. }
+        | Fact::Overtaken { .. }
+        | Fact::Wants { .. }
+        | Fact::Delays { .. }
+        | Fact::Ends { .. }
+        | Fact::Overdue { .. }
+        | Fact::Current { .. }
+        | Fact::NodeForgotten { .. }
+        | Fact::CannotDo { .. }
+        | Fact::RuleRuns { .. }
+        | Fact::RuleFailed { .. }
+        | Fact::RuleMissing { .. }
+        | Fact::Unreadable { .. } => None,
     }
 }
 
@@ -131,11 +146,10 @@ impl State {
             let Some(all) = self.rules.programs.get(&kind) else { continue };
             if self.graph.notices.len() >= NOTICES_MAX {
                 let why = format!("it does not hear of {kind}: {NOTICES_MAX} events wait already");
-                let fact = |program: &Box<str>| Fact::RuleFailed {
-                    program: program.clone(),
-                    why: why.as_str().into(),
-                };
-                unheard.extend(all.iter().map(fact));
+                for program in all {
+                    let (program, why) = (program.clone(), why.as_str().into());
+                    unheard.push(Fact::RuleFailed { program, why });
+                }
                 continue;
             }
             // An event that is worked again has the same notice.
