@@ -93,3 +93,17 @@ fn f47_the_example_of_ham_works_as_it_is_printed() {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
+
+#[test]
+fn the_show_of_services_survives_what_it_does_to_itself() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hax"));
+    let output = demo.args(["demo", "services"]).output().unwrap();
+    let (out, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{error}");
+    for part in
+        ["it runs again as process", "has noticed nothing", "nothing is left", "expectations met"]
+    {
+        assert!(out.contains(part), "{part}: {out}\n{error}");
+    }
+}

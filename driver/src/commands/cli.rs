@@ -186,6 +186,9 @@ pub enum DemoShow {
     /// Two routers with one route, and a client that counts lost packets.
     #[cfg(feature = "route")]
     Route,
+    /// Three nodes with a supervised service.
+    #[cfg(feature = "services")]
+    Services,
 }
 
 /// The settings that the help of `status` and `check` shows; both commands accept all.

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 /// A token with read access but no write access, as an ACL token in Consul.
 pub const READER: &str = "reader";
@@ -35,18 +36,30 @@ struct State {
 
 /// Serves a Consul of one node at `listener` for as long as the future lives.
 pub async fn serve(listener: TcpListener, node: &str, clock: Clock) {
-    let state =
-        State { consul: Consul::new(node), next: Next::Wait, last: 0, waiting: BTreeMap::new() };
-    let double = Arc::new(Double { state: Mutex::new(state), changed: Notify::new(), clock });
-    or(accept(listener, &double), double.tick()).await;
+    serve_agents(vec![(listener, node)], clock).await;
 }
 
-async fn accept(listener: TcpListener, double: &Arc<Double>) {
+/// Serves a Consul with an agent on each of these nodes for as long as the future lives.
+pub async fn serve_agents(agents: Vec<(TcpListener, &str)>, clock: Clock) {
+    let (listeners, nodes): (Vec<_>, Vec<_>) = agents.into_iter().unzip();
+    let consul = Consul::cluster(&nodes);
+    let state = State { consul, next: Next::Wait, last: 0, waiting: BTreeMap::new() };
+    let double = Arc::new(Double { state: Mutex::new(state), changed: Notify::new(), clock });
+    // They end with this future.
+    let mut served = JoinSet::new();
+    for (agent, listener) in listeners.into_iter().enumerate() {
+        served.spawn(accept(listener, Arc::clone(&double), agent));
+    }
+    let ended = async { drop(served.join_next().await) };
+    or(ended, double.tick()).await;
+}
+
+async fn accept(listener: TcpListener, double: Arc<Double>, agent: usize) {
     while let Ok((stream, _)) = listener.accept().await {
-        let double = Arc::clone(double);
+        let double = Arc::clone(&double);
         let service = service_fn(move |request| {
             let double = Arc::clone(&double);
-            async move { Ok::<_, Infallible>(double.answer(request).await) }
+            async move { Ok::<_, Infallible>(double.answer(request, agent).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
@@ -62,7 +75,11 @@ impl Double {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answer(&self, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        agent: usize,
+    ) -> hyper::Response<Full<Bytes>> {
         let method = request.method().as_str().to_owned();
         let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
         let token = request.headers().get("x-consul-token");
@@ -79,7 +96,8 @@ impl Double {
             let state = &mut *self.state();
             state.last += 1;
             state.waiting.insert(state.last, respond);
-            let request = Request::new(state.last, &method, &target, body.to_bytes());
+            let mut request = Request::new(state.last, &method, &target, body.to_bytes());
+            request.agent = agent;
             let mut out = Vec::new();
             state.next = state.consul.handle(self.clock.now(), request, &mut out);
             state.release(out);

@@ -1,5 +1,5 @@
-//! The demos, over real sockets. One has three Motr processes, one hax and a Consul; the other has two
-//! routers and a client. Each takes some seconds.
+//! The demos, over real sockets. One has three Motr processes, one hax and a Consul; one has two routers and a
+//! client; and one has three nodes with a service. Each takes some seconds.
 
 pub mod api;
 pub mod cast;
@@ -11,6 +11,8 @@ mod netns;
 mod plot;
 #[cfg(feature = "route")]
 mod route;
+#[cfg(feature = "services")]
+mod services;
 pub mod setting;
 mod show;
 
@@ -67,7 +69,28 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         DemoShow::Bridge => or(interrupted, show).await,
         #[cfg(feature = "route")]
         DemoShow::Route => or(interrupted, run_route(args, clock)).await,
+        #[cfg(feature = "services")]
+        DemoShow::Services => or(interrupted, run_services(args, clock)).await,
     }
+}
+
+/// Runs the demo of three nodes with a service, with a Consul of its own.
+#[cfg(feature = "services")]
+async fn run_services(args: &DemoArgs, clock: Clock) -> anyhow::Result<Exit> {
+    if args.consul.is_some() || args.keep.is_some() {
+        anyhow::bail!("--consul and --for are of use with the show bridge only");
+    }
+    let mut agents = Vec::new();
+    for node in services::NODES {
+        agents.push((TcpListener::bind("127.0.0.1:0").await?, node));
+    }
+    let urls = agents.iter().map(|(listener, _)| Ok(format!("http://{}", listener.local_addr()?)));
+    let urls = urls.collect::<anyhow::Result<Vec<String>>>()?;
+    let double = async {
+        double::serve_agents(agents, clock).await;
+        anyhow::bail!("the built-in Consul ended")
+    };
+    or(services::play(&urls, clock), double).await
 }
 
 /// Runs the demo of two routers and a route table, with a Consul of its own.
