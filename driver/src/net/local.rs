@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::folder;
 
-/// The permission bits of a socket's folder, if it is created or opened to all.
+/// The permission bits of a socket's folder, if it is created.
 const FOLDER_MODE: u32 = 0o755;
+
+/// The permission bits with which all users can reach a file in a folder, and not list it.
+const PASS: u32 = 0o011;
 
 /// Whose socket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,11 @@ fn bind(path: &Path, door: Door) -> io::Result<UnixListener> {
         folder::make(parent, FOLDER_MODE)?;
         if door == Door::Everyone {
             // systemd has made it, with the mode of hax's other folders. That of somebody else stays as it is.
-            let _ = fs::set_permissions(parent, fs::Permissions::from_mode(FOLDER_MODE));
+            let of = fs::metadata(parent)?;
+            let is_own = of.uid() == rustix::process::geteuid().as_raw();
+            if is_own && of.mode() & PASS != PASS {
+                fs::set_permissions(parent, fs::Permissions::from_mode(of.mode() | PASS))?;
+            }
         }
     }
     match fs::symlink_metadata(path) {

@@ -75,9 +75,15 @@ fn after_a_restored_snapshot_a_start_takes_what_runs_with_the_wanted_configurati
         field.define(&kind("web", &json!({ "parameters": port })));
         field.run(5_000);
         let snapshot = field.consul.snapshot();
+        // The number in its id is higher than that of the next start.
         field.ask("start", "web", None);
         field.until_state(0, "web", "running");
+        field.run(20_000);
+        field.kill_9(0, "web");
+        field.until(5_000, |field| field.living(0, "web").is_some());
+        field.until_state(0, "web", "running");
         let first = field.living(0, "web").unwrap();
+        let before = field.starts(0, "web") - 1;
         // A hax that was not there knows nothing of it.
         field.kill(0);
         restored(&mut field, &snapshot);
@@ -85,9 +91,17 @@ fn after_a_restored_snapshot_a_start_takes_what_runs_with_the_wanted_configurati
         field.until(60_000, |field| field.saw(0, "Stranger") > 0);
         let body = format!(r#"{{"parameters":{{"port":{parameter}}}}}"#);
         let (status, _) = field.call(0, "POST", "/v1/services/web/start?node=n1", &body);
+        let starts = before + starts;
         assert_eq!((status, field.starts(0, "web")), (200, starts));
-        assert_eq!(field.living(0, "web").unwrap() == first, starts == 1);
+        assert_eq!(field.living(0, "web").unwrap() == first, starts == before + 1);
         assert_eq!(field.state(0, "web"), "running");
+        // It has the number of that start from now on, whatever its id says.
+        field.restart(0);
+        field.run(10_000);
+        let living = field.living(0, "web").unwrap();
+        assert_eq!((living == first, field.starts(0, "web")), (starts == before + 1, starts));
+        let (status, _) = field.call(0, "POST", "/v1/services/web/restart?node=n1", "");
+        assert_eq!((status, field.starts(0, "web")), (200, starts + 1));
     }
 }
 

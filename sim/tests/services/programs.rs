@@ -138,3 +138,60 @@ fn without_programs_nothing_is_written_for_them() {
     field.run(10_000);
     assert!(!field.commits.iter().any(|(.., body)| body.contains("ha/rule/")));
 }
+
+#[test]
+fn h45_the_death_of_the_coordinator_s_own_node_is_heard_of() {
+    let mut field = with_programs(3, &["node-down", "node-up"]);
+    let before = heard(&field, "node-up").len();
+    let coordinator = field.coordinator().unwrap();
+    let name = field.nodes[coordinator].name.clone();
+    field.kill(coordinator);
+    field.until(60_000, |field| heard(field, "node-down").iter().any(|of| of["node"] == *name));
+    field.run(60_000);
+    assert_eq!(heard(&field, "node-down").len(), 1);
+    field.start(coordinator);
+    field.until(60_000, |field| heard(field, "node-up").len() == before + 1);
+    field.until(10_000, |field| notices(field) == 0);
+}
+
+#[test]
+fn h45_what_each_program_of_an_event_asks_for_is_done() {
+    let mut field = with_programs(2, &["instance-failed"]);
+    let both = ["/etc/hax/rules/instance-failed.a", "/etc/hax/rules/instance-failed.b"];
+    field.programs.insert("instance-failed".into(), both.map(Into::into).into());
+    for nth in 0..2 {
+        field.restart(nth);
+    }
+    field.until(20_000, |field| {
+        field.coordinator().is_some() && (0..2).all(|nth| field.is_ready(nth))
+    });
+    field.run(5_000);
+    let ask = |node: &str| format!("{{\"restart\":\"web\",\"node\":\"{node}\"}}");
+    field.answers.insert("instance-failed.a".into(), (0, ask("n1")));
+    field
+        .answers
+        .insert("instance-failed.b".into(), (0, "{\"stop\":\"web\",\"node\":\"n2\"}".into()));
+    field.kill_9(1, "web");
+    field.until(10_000, |field| field.starts(0, "web") == 2);
+    field.until(10_000, |field| field.wanted(1, "web").unwrap()["want"] == "stopped");
+    field.until(10_000, |field| notices(field) == 0);
+}
+
+#[test]
+fn h45_what_cannot_be_done_is_not_written() {
+    let mut field = with_programs(1, &["instance-failed"]);
+    for ask in [
+        "{\"start\":\"web\",\"node\":\"typo\"}",
+        "{\"start\":\"web\",\"parameters\":{\"bad\":1}}",
+        "{\"stop\":\"none\"}",
+    ] {
+        let before = field.all_saw("CannotDo");
+        field.answers.insert("instance-failed".into(), (0, ask.into()));
+        field.run(20_000);
+        field.kill_9(0, "web");
+        field.until(10_000, |field| field.all_saw("CannotDo") == before + 1);
+        field.until_state(0, "web", "running");
+        assert_eq!(field.record("ha/inst/typo/web/wanted"), None);
+        assert_eq!(field.record("ha/goal/web").unwrap()["given"], Value::Null);
+    }
+}

@@ -142,7 +142,7 @@ fn h22_what_an_instance_tells_at_its_start_is_in_the_event_of_it_or_in_a_later_o
     let mut field = Field::new(1);
     field.define(&kind("web", &ready));
     field.ask("start", "web", None);
-    field.until(5_000, |field| field.living(0, "web").is_some());
+    field.until(5_000, |field| field.observed(0, "web").is_some_and(|seen| seen["pid"].is_u64()));
     let acquired = json!({ "acquired": { "kind": "db", "name": "db1" } });
     assert_eq!(tell(&mut field, 0, &acquired).0, 200);
     field.run(5_000);
@@ -254,4 +254,70 @@ fn what_an_instance_tells_without_consul_is_answered_in_time_and_written_later()
     assert_eq!(field.now.since(before).as_secs(), 2);
     field.nodes[0].is_cut = false;
     field.until(60_000, |field| !field.observed(0, "web").unwrap()["resources"].is_null());
+}
+
+#[test]
+fn h24_a_start_during_an_announced_end_is_no_start_that_is_under_way() {
+    let mut field = with_web(1, &json!({ "kill_after": "20s" }));
+    assert_eq!(tell(&mut field, 0, &json!({ "stopping": {} })).0, 200);
+    field.until(1_000, |field| field.events() == 0);
+    let id = field.http(0, "POST", "/v1/services/web/start?node=n1", "");
+    field.until(5_000, |field| field.starts(0, "web") == 2);
+    field.until(5_000, |field| field.nodes[0].responses.contains_key(&id));
+    assert_eq!(
+        (field.nodes[0].responses[&id].status, field.state(0, "web")),
+        (200, "running".into())
+    );
+}
+
+#[test]
+fn h24_an_announcement_that_is_repeated_wins_no_time() {
+    let mut field = with_web(1, &json!({ "kill_after": "3s" }));
+    for _ in 0..4 {
+        if field.living(0, "web").is_some() {
+            tell(&mut field, 0, &json!({ "stopping": {} }));
+            field.run(1_000);
+        }
+    }
+    assert_eq!(field.living(0, "web"), None);
+}
+
+#[test]
+fn h24_an_announced_end_takes_the_next_start_back_that_was_put_off() {
+    let mut field = with_web(1, &json!({}));
+    for _ in 0..2 {
+        field.until_state(0, "web", "running");
+        tell(&mut field, 0, &json!({ "failed": { "why": "no disk" } }));
+        field.run(200);
+    }
+    // The second short life: its next start waits, and it still lives.
+    assert_eq!(field.job(0, "web").unwrap()["phase"], "delay");
+    let starts = field.starts(0, "web");
+    assert_eq!(tell(&mut field, 0, &json!({ "stopping": {} })).0, 200);
+    field.end(0, "web", Status::Code(0));
+    field.run(60_000);
+    assert_eq!((field.starts(0, "web"), field.state(0, "web")), (starts, "absent".into()));
+}
+
+#[test]
+fn h18_an_answer_that_consul_does_not_give_at_once_is_waited_for() {
+    let mut field = with_web(2, &json!({}));
+    field.run(20_000);
+    let node = (field.coordinator().unwrap() + 1) % 2;
+    let what = json!({ "failed": { "why": "no disk", "ask": true } });
+    let instance = identity(&field, node, "web");
+    let body = json!({ "instance": instance, "tell": what, "wait_s": 60 }).to_string();
+    let id = field.http(node, "POST", "/v1/tell", &body);
+    // What is told is written, and then the agent is without servers for a while.
+    let coordinator = 1 - node;
+    field.kill(coordinator);
+    field.until(1_000, |field| field.state(node, "web") == "failed");
+    field.nodes[node].is_cut = true;
+    field.run(8_000);
+    assert!(!field.nodes[node].responses.contains_key(&id));
+    field.nodes[node].is_cut = false;
+    field.until(50_000, |field| field.nodes[node].responses.contains_key(&id));
+    let response = &field.nodes[node].responses[&id];
+    let answer: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!((response.status, &answer["answer"]), (200, &json!("restart")), "{answer}");
 }

@@ -24,7 +24,7 @@ use crate::exec::{Cause, Command, Event as ExecEvent, Origin, Spawn, Status, Str
 use crate::services::model::answer;
 use crate::services::model::form;
 use crate::services::model::keys;
-use crate::services::model::record::{Event, Notice, What};
+use crate::services::model::record::{Ask, Event, Notice, What};
 
 /// The programs by the kind of event: their absolute paths.
 pub type Programs = BTreeMap<Box<str>, Box<[Box<str>]>>;
@@ -66,6 +66,8 @@ pub(super) struct Rules {
     next: ExecId,
     next_notice: u64,
     running: BTreeMap<ExecId, Run>,
+    /// What the programs of each notice have asked for, until all of them have ended.
+    asked: BTreeMap<Box<str>, Vec<Ask>>,
 }
 
 /// A program that runs.
@@ -80,7 +82,8 @@ struct Run {
 
 impl Rules {
     pub(super) fn new(programs: Programs) -> Self {
-        Self { programs, next: FIRST, next_notice: 0, running: BTreeMap::new() }
+        let (running, asked) = (BTreeMap::new(), BTreeMap::new());
+        Self { programs, next: FIRST, next_notice: 0, running, asked }
     }
 }
 
@@ -142,7 +145,8 @@ impl State {
             Some((key, event)) => (key.strip_prefix(keys::EVENTS), Some(describe(event))),
             None => (None, None),
         };
-        for (kind, payload) in described.into_iter().chain(facts.iter().filter_map(describe_fact)) {
+        let described = described.into_iter().chain(facts.iter().filter_map(describe_fact));
+        for (nth, (kind, payload)) in described.enumerate() {
             let Some(all) = self.rules.programs.get(&kind) else { continue };
             if self.graph.notices.len() >= NOTICES_MAX {
                 let why = format!("it does not hear of {kind}: {NOTICES_MAX} events wait already");
@@ -154,7 +158,7 @@ impl State {
             }
             // An event that is worked again has the same notice.
             let name = match suffix {
-                Some(suffix) => format!("{}{suffix}.{kind}", keys::NOTICES),
+                Some(suffix) => format!("{}{suffix}.{nth}.{kind}", keys::NOTICES),
                 None => {
                     self.rules.next_notice += 1;
                     let term = self.lease.term().unwrap_or(0);
@@ -243,19 +247,24 @@ impl State {
             cx.emit(Fact::RuleFailed { program, why: why.into() });
             Vec::new()
         });
+        self.rules.asked.entry(notice.clone()).or_default().extend(asks);
+        if self.rules.running.values().any(|run| run.notice == notice) {
+            return;
+        }
+        let asks = self.rules.asked.remove(&notice).unwrap_or_default();
         if !self.graph.notices.contains_key(&notice) {
             // The notice is not Consul's any more: whoever has it runs the programs.
             return;
         }
+        // The last record of an entry is written first, and the deletion last.
+        self.graph.set_notice(&notice, None);
         let mut facts = Vec::new();
-        if !self.rules.running.values().any(|run| run.notice == notice) {
-            // The last record of an entry is written first, and the deletion last.
-            self.graph.set_notice(&notice, None);
-        }
         let mut rule = RuleCx { graph: &mut self.graph, now: cx.now(), facts: &mut facts };
         for ask in asks {
             rules::on_program(&mut rule, ask);
         }
+        let unheard = self.note(None, &facts);
+        facts.extend(unheard);
         self.keep_effects(facts);
     }
 
@@ -269,6 +278,7 @@ impl State {
         for id in core::mem::take(&mut self.rules.running).into_keys() {
             cx.emit(Command::Kill { id });
         }
+        self.rules.asked.clear();
     }
 }
 

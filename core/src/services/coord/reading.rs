@@ -286,12 +286,8 @@ impl State {
                 let nodes = self.nodes_of(cx, &entries);
                 let before = core::mem::replace(&mut self.graph.nodes, nodes.clone());
                 for (name, node) in nodes {
-                    let old = before.get(&name);
-                    let was_up = old.is_some_and(|old| old.is_up);
-                    if node.is_up && old != Some(&node) {
-                        self.rule(cx, None, |cx| rules::on_up(cx, &name, was_up));
-                    } else if was_up && !node.is_up {
-                        self.rule(cx, None, |cx| rules::on_down(cx, &name));
+                    if node.is_up && before.get(&name) != Some(&node) {
+                        self.rule(cx, None, |cx| rules::fill_all(cx, &name));
                     }
                 }
                 self.rule(cx, None, rules::supervise);

@@ -162,10 +162,24 @@ impl Default for Observed {
 }
 
 impl Observed {
+    /// Returns whether the instance has told itself that it has failed.
+    #[must_use]
+    pub fn has_told_failure(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.class == Class::Told)
+    }
+
     /// Returns whether the instance has announced its end, and lives or has ended.
     #[must_use]
     pub fn is_announced(&self) -> bool {
         self.reason.as_ref().is_some_and(|reason| reason.class == Class::Announced)
+    }
+
+    /// Returns whether the record says more than another one that the coordinator has to know: what an instance holds
+    /// is for those who look only.
+    #[must_use]
+    pub fn is_news_to(&self, other: &Self) -> bool {
+        let state = |of: &Self| Self { resources: BTreeMap::new(), config: None, ..of.clone() };
+        !state(self).says_as(&state(other))
     }
 
     /// Returns whether two records say the same, whenever they were written.

@@ -62,6 +62,8 @@ pub(super) enum Timer {
     Ready(Slot),
     /// Ends the wait of an instance for the answer to what it has told.
     Tell(HttpId),
+    /// Asks Consul again for the coordinator's answer to an instance.
+    AskAgain(HttpId),
     /// Ends the wait of a stop for Consul.
     Leave,
 }
@@ -76,6 +78,7 @@ impl Named for Timer {
             Self::Probe(_) => "services-probe",
             Self::Ready(_) => "services-ready",
             Self::Tell(_) => "services-tell",
+            Self::AskAgain(_) => "services-ask-again",
             Self::Leave => "services-leave",
         }
     }

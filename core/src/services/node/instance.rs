@@ -114,7 +114,7 @@ impl Instance {
         }
     }
 
-    fn is_frozen(&self) -> bool {
+    pub(super) fn is_frozen(&self) -> bool {
         self.is_wanted_frozen || self.is_observed_frozen
     }
 
@@ -169,9 +169,12 @@ impl Instance {
 
     /// Returns whether the coordinator is to be told of the observation.
     pub(super) fn is_event(&self) -> bool {
+        let is_news = !self.is_frozen() && self.seen.is_news_to(&self.stored);
         match self.seen.state {
-            State::Absent | State::Running | State::Degraded | State::Failed => self.is_dirty(),
-            State::Starting | State::Stopping => false,
+            State::Absent | State::Running | State::Degraded | State::Failed => is_news,
+            // A start that is asked for from now on is not under way.
+            State::Stopping => is_news && self.seen.is_announced(),
+            State::Starting => false,
         }
     }
 
@@ -304,7 +307,9 @@ impl Instance {
         let was_up = matches!(self.seen.state, State::Running | State::Degraded | State::Failed);
         let was_ready = self.seen.instance.as_ref() == Some(&view.instance)
             && (was_up || self.seen.is_announced());
-        if self.seen.instance.as_ref() != Some(&view.instance) {
+        // Whether one that nobody knows any more has told that it is ready, it does not tell again.
+        let has_told_ready = self.seen.instance.as_ref() != Some(&view.instance);
+        if has_told_ready {
             let revision = launch.as_ref().map(|launch| launch.revision.clone());
             let revision = view.tag.clone().or(revision);
             let instance = Some(view.instance.clone());
@@ -324,7 +329,7 @@ impl Instance {
         let id = (view.instance.clone(), view.name.clone());
         let live = Live::new(id, serial, stage, launch);
         let capability = view.capability.clone();
-        self.live = Some(Live { ready_at, capability, ..live });
+        self.live = Some(Live { ready_at, capability, has_told_ready, ..live });
     }
 
     /// Takes over a scripted instance that an earlier run of hax has started. Whether it still runs is not

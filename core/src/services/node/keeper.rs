@@ -155,11 +155,21 @@ impl State {
             match (live.stage, view.state) {
                 (Stage::Asked, answer::State::Running) => return self.on_started(cx, &kind, view),
                 // The request to stop it was lost.
-                (Stage::Ending, answer::State::Running) => live.stage = Stage::Up,
+                (Stage::Ending, answer::State::Running) => {
+                    live.stage = Stage::Up;
+                    if row.seen.is_announced() {
+                        // It had its time already.
+                        cx.arm(Timer::Ready(row.slot), core::time::Duration::ZERO);
+                    }
+                }
                 (_, _) => {}
             }
             return;
         }
+        // A stranger that was taken for a wanted start has that start's number, and not that of its id.
+        let known = row.seen.instance.as_ref() == Some(id);
+        let is_known = known && row.seen.state != records::State::Absent;
+        let serial = if is_known { row.seen.serial } else { serial };
         self.adopt_as(cx, (&kind, serial), view, boot);
     }
 

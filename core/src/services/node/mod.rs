@@ -327,6 +327,7 @@ impl State {
             Timer::Probe(slot) => self.probe(cx, slot),
             Timer::Ready(slot) => self.on_ready_over(cx, slot),
             Timer::Tell(id) => self.on_tell_over(cx, id),
+            Timer::AskAgain(id) => self.ask_again(cx, id),
             Timer::Leave => self.phase = Phase::Over,
         }
     }

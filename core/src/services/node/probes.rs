@@ -30,7 +30,9 @@ impl State {
     /// Arms the timer of the next regular check.
     pub(super) fn arm_check(&self, cx: &mut Cx<'_>, kind: &TypeName) {
         let Some(row) = self.instances.get(kind) else { return };
-        let is_due = |live: &&Live| live.probe.is_none() && !row.seen.is_announced();
+        // What the instance has told counts, whatever a check says.
+        let has_told = row.seen.is_announced() || row.seen.has_told_failure();
+        let is_due = |live: &&Live| live.probe.is_none() && !has_told;
         let Some(live) = row.live.as_ref().filter(is_due) else { return };
         if let Some(pause) = live.pause() {
             cx.arm(Timer::Probe(row.slot), pause);

@@ -7,7 +7,7 @@
 use super::State;
 use super::context::Cx;
 use super::keeper::find_unlisted;
-use crate::keeper::answer::View;
+use crate::keeper::answer::{self, View};
 use crate::keeper::name::InstanceId;
 use crate::services::fact::Fact;
 use crate::services::model::name::parts_of;
@@ -37,7 +37,10 @@ impl State {
                     // One with the wanted configuration is what is wanted. Else each wanted start is later.
                     let wanted = row.wanted.as_ref().filter(|wanted| {
                         let is_same = view.tag.as_ref() == Some(&wanted.launch.revision);
-                        wanted.want == Want::Running && is_same && row.seen.serial < wanted.serial
+                        let runs = view.state == answer::State::Running;
+                        let is_open =
+                            wanted.want == Want::Running && row.seen.serial < wanted.serial;
+                        is_open && is_same && runs
                     });
                     let serial = wanted.map_or(0, |wanted| wanted.serial);
                     self.adopt_as(cx, (&kind, serial), &view, &boot);

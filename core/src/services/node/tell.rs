@@ -34,6 +34,8 @@ use crate::store::{txn, watch};
 const BODY_MAX: usize = 4 << 10;
 /// The maximum number of instances that wait for an answer.
 const WAITING_MAX: usize = 256;
+/// The maximum number of answers that one instance waits for.
+const EACH_MAX: usize = 4;
 /// The maximum number of those that wait for the coordinator. Each has a blocking query at Consul.
 pub(in crate::services) const QUESTIONS_MAX: usize = 16;
 /// The maximum number of resources of an instance.
@@ -42,6 +44,10 @@ const RESOURCES_MAX: usize = 64;
 const TEXT_MAX: usize = 200;
 /// The maximum length of a resource's kind, of its name, and of a revision.
 const NAME_MAX: usize = 64;
+/// The duration of a blocking query: an agent that does not answer is asked again soon.
+const WATCH: Duration = Duration::from_secs(5);
+/// The pause before Consul is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The time for which an instance waits by default, and at most.
 const WITHIN: [u64; 2] = [30, 300];
 
@@ -177,7 +183,9 @@ impl State {
         let kind = self.prove(&body.instance)?;
         let asks = matches!(body.tell, Told::Failed { ask: true, .. });
         let questions = self.tells.values().filter(|waiting| waiting.until != Until::Written);
-        if self.tells.len() >= WAITING_MAX || asks && questions.count() >= QUESTIONS_MAX {
+        let own = self.tells.values().filter(|waiting| waiting.kind == kind).count();
+        let is_full = self.tells.len() >= WAITING_MAX || own >= EACH_MAX;
+        if is_full || asks && questions.count() >= QUESTIONS_MAX {
             return Err(refuse(503, "too many instances wait for an answer; try again later"));
         }
         let Some(id) = self.take_told(cx, &kind, body.tell)? else {
@@ -199,11 +207,22 @@ impl State {
         let kind = self.kind_of(&id).ok_or_else(unproved)?;
         let row = self.instances.get(&kind).ok_or_else(unproved)?;
         let live = row.live.as_ref().filter(|live| live.id == id).ok_or_else(unproved)?;
-        let own = live.capability.as_deref().ok_or_else(unproved)?;
-        if is_same(own, capability) { Ok(kind) } else { Err(unproved()) }
+        let own = live.capability.as_deref().filter(|own| is_same(own, capability));
+        own.ok_or_else(unproved)?;
+        if matches!(live.stage, Stage::Naming | Stage::Asked) {
+            // The keeper's answer to its start is on its way.
+            return Err(refuse(503, "it is being started; tell it again"));
+        }
+        if row.is_frozen() {
+            return Err(refuse(
+                503,
+                "a record of it in Consul cannot be used; tell it again later",
+            ));
+        }
+        Ok(kind)
     }
 
-    /// Changes the observation. Returns the instance, or nothing if there is nothing to write.
+    /// Changes the observation. Returns the instance, or nothing if it has gone.
     fn take_told(
         &mut self,
         cx: &mut Cx<'_>,
@@ -220,9 +239,7 @@ impl State {
                 live.has_told_ready = true;
                 match live.stage {
                     Stage::Warming if notifies => self.on_ready(cx, kind),
-                    // The keeper's answer to the start comes after what the instance tells.
-                    Stage::Asked => return Ok(None),
-                    Stage::Naming | Stage::Warming | Stage::Up | Stage::Ending => {}
+                    Stage::Naming | Stage::Asked | Stage::Warming | Stage::Up | Stage::Ending => {}
                 }
             }
             Told::Acquired { kind: of, name, shared } => {
@@ -257,6 +274,10 @@ impl State {
                 if matches!(live.stage, Stage::Ending) || row.seen.is_announced() {
                     return Err(refuse(409, "it is ending already"));
                 }
+                if row.seen.has_told_failure() {
+                    // The first word counts.
+                    return Ok(Some(id));
+                }
                 live.stage = Stage::Up;
                 let probe = live.probe.take();
                 row.on_unwell(now, Class::Told, &why);
@@ -275,7 +296,7 @@ impl State {
     fn on_announced(&mut self, cx: &mut Cx<'_>, kind: &TypeName, why: &str) {
         let Some(row) = self.instances.get_mut(kind) else { return };
         let (slot, Some(live)) = (row.slot, &mut row.live) else { return };
-        if live.stage == Stage::Ending {
+        if live.stage == Stage::Ending || row.seen.is_announced() {
             return;
         }
         live.stage = Stage::Up;
@@ -307,15 +328,8 @@ impl State {
                 self.answer_tell(cx, id, Answer::new(200, r#"{"state":"done"}"#));
                 continue;
             }
-            waiting.until = Until::Worked;
-            let row = self.instances.get(&waiting.kind);
-            let event = row.and_then(|row| Some((row.event.as_deref()?, row.stored_index)));
-            match event {
-                Some((event, index)) => {
-                    watch::send(cx, Call::Worked(id), &url::key(event), index, waiting.within);
-                }
-                None => self.read_answer(cx, id),
-            }
+            let index = self.instances.get(&waiting.kind).map_or(0, |row| row.stored_index);
+            self.await_worked(cx, id, index);
         }
     }
 
@@ -329,14 +343,31 @@ impl State {
         match answer {
             _ if !self.tells.contains_key(&id) => {}
             Some(answer) if answer.status == 404 => self.read_answer(cx, id),
-            Some(answer) if answer.status == 200 => {
-                let text = r#"{"state":"the coordinator has not answered yet"}"#;
-                self.answer_tell(cx, id, Answer::new(202, text));
+            Some(answer) if answer.status == 200 => self.await_worked(cx, id, answer.index),
+            // Its agent may be without servers for a while.
+            Some(_) | None => cx.arm(Timer::AskAgain(id), AGAIN),
+        }
+    }
+
+    /// Waits until the coordinator has worked the event of an instance's failure.
+    fn await_worked(&mut self, cx: &mut Cx<'_>, id: HttpId, index: u64) {
+        let Some(waiting) = self.tells.get_mut(&id) else { return };
+        waiting.until = Until::Worked;
+        let event = self.instances.get(&waiting.kind).and_then(|row| row.event.as_deref());
+        match event {
+            Some(event) => {
+                watch::send(cx, Call::Worked(id), &url::key(event), index, WATCH);
             }
-            Some(_) | None => {
-                let why = "it is written; Consul does not answer what is to become of it";
-                self.answer_tell(cx, id, refuse(504, why));
-            }
+            None => self.read_answer(cx, id),
+        }
+    }
+
+    /// Asks Consul again what is to become of an instance.
+    pub(super) fn ask_again(&mut self, cx: &mut Cx<'_>, id: HttpId) {
+        match self.tells.get(&id).map(|waiting| waiting.until) {
+            Some(Until::Worked) => self.await_worked(cx, id, 0),
+            Some(Until::Read) => self.read_answer(cx, id),
+            Some(Until::Written | Until::Asks) | None => {}
         }
     }
 
@@ -362,8 +393,7 @@ impl State {
     ) {
         let Some(waiting) = self.tells.get(&id) else { return };
         let txn::Outcome::Applied(results) = txn::Outcome::of(answer) else {
-            let why = "it is written; Consul does not answer what is to become of it";
-            return self.answer_tell(cx, id, refuse(504, why));
+            return cx.arm(Timer::AskAgain(id), AGAIN);
         };
         let (node, kind, serial) = (&self.config.node, &waiting.kind, waiting.serial);
         let bytes = |of: String| {
@@ -383,7 +413,9 @@ impl State {
     /// An instance has waited for too long.
     pub(super) fn on_tell_over(&mut self, cx: &mut Cx<'_>, id: HttpId) {
         let text = match self.tells.get(&id).map(|waiting| waiting.until) {
-            Some(Until::Worked) => r#"{"state":"the coordinator has not answered yet"}"#,
+            Some(Until::Worked | Until::Read) => {
+                r#"{"state":"the coordinator has not answered yet"}"#
+            }
             _ => r#"{"state":"Consul does not hold it yet; hax writes it as soon as it can"}"#,
         };
         self.answer_tell(cx, id, Answer::new(202, text));
@@ -393,6 +425,7 @@ impl State {
     pub(super) fn refuse_told(&mut self, cx: &mut Cx<'_>) {
         for id in core::mem::take(&mut self.tells).into_keys() {
             cx.disarm(Timer::Tell(id));
+            cx.disarm(Timer::AskAgain(id));
             cx.http(id, Answer::stopping());
         }
         cx.cancel_where(|call| matches!(call, Call::Worked(_) | Call::Decision(_)));
@@ -402,6 +435,7 @@ impl State {
         if self.tells.remove(&id).is_some() {
             cx.cancel_where(|call| call == Call::Worked(id) || call == Call::Decision(id));
             cx.disarm(Timer::Tell(id));
+            cx.disarm(Timer::AskAgain(id));
             cx.http(id, answer);
         }
     }
@@ -448,7 +482,9 @@ fn decision(
         Some(wanted) if wanted.want == Want::Running && delay.is_some() => ("restart", delay),
         Some(wanted) if wanted.want == Want::Running => ("continue", None),
         // One that was given up is tried again after a while.
-        Some(_) | None => ("stop", delay),
+        Some(_) => ("stop", delay),
+        // A record that is missing or cannot be used says nothing.
+        None => ("continue", None),
     }
 }
 

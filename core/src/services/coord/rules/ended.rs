@@ -27,6 +27,11 @@ pub(super) fn on_ended(cx: &mut RuleCx<'_>, placement: &Placement) {
     match wanted.want {
         Want::Stopped if is_down && phase == Some(Phase::Stopping) => cx.set_job(placement, None),
         Want::Stopped | Want::Resting => {}
+        // It had announced its end while its next start was put off.
+        Want::Running if is_down && observed.is_announced() => {
+            let text = observed.reason.as_ref().map_or("", |reason| &reason.text);
+            rest(cx, placement, text);
+        }
         // This end is worked already: its delay is running, or the next start or stop waits.
         Want::Running if matches!(phase, Some(Phase::Delay | Phase::Dependents | Phase::Needs)) => {
         }

@@ -35,7 +35,7 @@ use crate::services::model::record::{
 
 pub(super) use changed::look_over;
 pub(super) use due::on_due;
-pub(super) use node::{fill_all, on_down, on_up};
+pub(super) use node::fill_all;
 pub(super) use supervise::supervise;
 
 /// The time that a node has beyond its own time limits.
@@ -63,11 +63,28 @@ pub(super) fn on_event(cx: &mut RuleCx<'_>, event: &Event) {
 
 /// Works what a rule program asks for.
 pub(super) fn on_program(cx: &mut RuleCx<'_>, ask: Ask) {
+    if let Err(why) = check(cx, &ask) {
+        let why = format!("{} asks for it: {why}", by(&ask)).into();
+        return cx.say(Fact::CannotDo { kind: ask.kind, why });
+    }
     let of = |(placement, row): (&Placement, &Row)| {
         (placement.kind == ask.kind).then(|| (placement.node.as_str().into(), row.serial()))
     };
     let serials = cx.graph.rows.iter().filter_map(of).collect();
     on_asked(cx, &Ask { serials, ..ask });
+}
+
+/// Checks what a program asks for, as a request of an operator is checked before it is written.
+fn check(cx: &RuleCx<'_>, ask: &Ask) -> Result<(), String> {
+    let of = cx.graph.types.get(&ask.kind).ok_or("the type is not defined")?;
+    let node = ask.node.as_ref().or_else(|| cx.graph.nodes.keys().next());
+    let node = node.filter(|node| cx.graph.nodes.contains_key(*node));
+    let node = node.ok_or("the node is not known")?;
+    if ask.verb != Verb::Start {
+        return Ok(());
+    }
+    let stored = cx.graph.stored.get(&ask.kind).cloned().flatten().unwrap_or_default();
+    Launch::resolve(of, node, &ask.given, &stored).map(drop).map_err(|why| why.join("; "))
 }
 
 fn on_asked(cx: &mut RuleCx<'_>, ask: &Ask) {

@@ -12,13 +12,6 @@ use crate::services::coord::fact::Fact;
 use crate::services::coord::graph::Placement;
 use crate::services::model::name::{NodeName, TypeName};
 
-pub(in crate::services::coord) fn on_up(cx: &mut RuleCx<'_>, node: &NodeName, was_up: bool) {
-    if !was_up {
-        cx.say(Fact::NodeUp { node: node.clone() });
-    }
-    fill_all(cx, node);
-}
-
 /// Starts what is to run on a node and was never wanted there, and stops what has no place there.
 pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName) {
     let kinds: Vec<TypeName> = cx.graph.types.keys().cloned().collect();
@@ -30,10 +23,6 @@ pub(in crate::services::coord) fn fill_all(cx: &mut RuleCx<'_>, node: &NodeName)
             stop::end(cx, &placement, "the node is not in the type's place");
         }
     }
-}
-
-pub(in crate::services::coord) fn on_down(cx: &mut RuleCx<'_>, node: &NodeName) {
-    cx.say(Fact::NodeDown { node: node.clone() });
 }
 
 /// Drops a node whose records are deleted. One that is back by now has written records of its own.

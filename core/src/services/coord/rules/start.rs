@@ -132,6 +132,10 @@ fn is_under_way(cx: &RuleCx<'_>, placement: &Placement) -> bool {
         return false;
     };
     let is_pending = row.observed.serial < row.serial();
+    if !is_pending && row.observed.is_announced() {
+        // It is about to end, and is started again then.
+        return false;
+    }
     is_pending || !matches!(row.observed.state, State::Absent | State::Failed)
 }
 
