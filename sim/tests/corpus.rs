@@ -89,6 +89,11 @@ fn route() {
 }
 
 #[test]
+fn answer() {
+    holds("answer");
+}
+
+#[test]
 fn kind() {
     holds("kind");
 }

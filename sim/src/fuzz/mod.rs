@@ -25,14 +25,14 @@ pub use http::http;
 pub use links::links;
 pub use pair::{hax, process};
 pub use route::{fifo, requests, route, stored};
-pub use services::{keeper, kind, services};
+pub use services::{answer, keeper, kind, services};
 pub use world::world;
 
 /// A fuzz target. It panics if a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// The targets by name. Each name is that of the target's folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("cloud", cloud),
     ("codec", codec),
     ("hax", hax),
@@ -45,6 +45,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("fifo", fifo),
     ("requests", requests),
     ("route", route),
+    ("answer", answer),
     ("kind", kind),
     ("keeper", keeper),
     ("services", services),

@@ -6,10 +6,12 @@ use hax_core::keeper::answer::Message;
 use hax_core::keeper::frame::{ANSWER_MAX, BODY_MAX, Frames, encode};
 use hax_core::keeper::name::InstanceId;
 use hax_core::keeper::request;
+use hax_core::services::model::answer;
 use hax_core::services::model::kind::{self, TypeRecord};
 use hax_core::services::model::launch::Launch;
 use hax_core::services::model::name::NodeName;
 use hax_core::services::model::parameters::Given;
+use hax_core::services::model::record::Ask;
 use hax_core::services::model::stored;
 
 use crate::engine::{RunOptions, Search};
@@ -68,6 +70,24 @@ fn launches(record: &TypeRecord) {
     let instance = InstanceId::new("web.n1.1-1.1").expect("an id");
     if let Some(start) = launch.start(instance, None) {
         assert_eq!(start.check(), Ok(()), "the keeper accepts the start");
+    }
+}
+
+/// Reads the bytes as the answer of a rule program. What it asks for is little, and the same after it is written and
+/// read again.
+///
+/// # Panics
+///
+/// If it is too much, or not the same.
+pub fn answer(data: &[u8]) {
+    let asks = match answer::parse(data, "rule x") {
+        Ok(asks) => asks,
+        Err(why) => return assert!(why.len() <= TEXT_MAX + data.len(), "{} bytes", why.len()),
+    };
+    assert!(asks.len() <= answer::ASKS_MAX);
+    for ask in asks {
+        let read: Ask = serde_json::from_slice(&stored::encode(&ask)).expect("what is written");
+        assert_eq!(read, ask, "what is written is read again");
     }
 }
 
