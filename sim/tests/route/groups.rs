@@ -119,6 +119,22 @@ fn what_was_begun_is_finished_and_succeeds_before_a_lease_is_handed_over() {
     assert_eq!((pair.holder(), pair.leads()), (Some(0), Some(HOPS[0])));
 }
 
+/// Two hundred clients that wait for their events shut nobody out.
+#[test]
+fn more_clients_than_may_wait_are_told_and_their_events_are_worked() {
+    let mut pair = Pair::group(|_| {});
+    pair.routers[0].slow = Duration::from_millis(500);
+    let clients: Vec<_> = (0..200).map(|_| pair.ask(0, "node_event -i 7 -e verify")).collect();
+    pair.run(5);
+    let told: Vec<_> = clients.iter().filter_map(|client| pair.answer(0, *client)).collect();
+    assert_eq!(told.len(), 200 - 192);
+    assert!(told.iter().all(|answer| answer.exit == 7 && answer.text.contains("is taken on")));
+    let shown = pair.ask_and_wait(0, "show_node -i 7", 50).unwrap();
+    assert_eq!(shown.exit, 0, "others are answered meanwhile");
+    pair.run(200 * 600);
+    assert!(clients.iter().all(|client| pair.answer(0, *client).is_some()));
+}
+
 #[test]
 fn a_stop_gives_the_lease_up_without_a_delay() {
     let mut pair = Pair::group(|_| {});

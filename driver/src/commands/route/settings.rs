@@ -151,3 +151,19 @@ fn hostname() -> anyhow::Result<String> {
     }
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_held_no_longer_than_consul_keeps_its_lock_back() {
+        for good in ["1s", "60s", "1500ms"] {
+            hold(good).unwrap();
+        }
+        for bad in ["999ms", "60001ms", "60.999s", "0s", "x"] {
+            let why = hold(bad).unwrap_err();
+            assert!(!why.is_empty(), "{bad}");
+        }
+    }
+}
