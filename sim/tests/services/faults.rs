@@ -106,6 +106,24 @@ fn after_a_restored_snapshot_a_start_takes_what_runs_with_the_wanted_configurati
 }
 
 #[test]
+fn after_a_restored_snapshot_a_start_changes_nothing_of_what_runs_as_is_wanted() {
+    let mut field = Field::new(1);
+    field.define(&kind("web", &json!({})));
+    field.run(5_000);
+    let snapshot = field.consul.snapshot();
+    field.ask("start", "web", None);
+    field.until_state(0, "web", "running");
+    restored(&mut field, &snapshot);
+    // hax has been there all the time, and says again what it sees.
+    field.run(120_000);
+    let (status, _) = field.call(0, "POST", "/v1/services/web/start", "");
+    assert_eq!((status, field.starts(0, "web")), (200, 1));
+    field.kill_9(0, "web");
+    field.until(10_000, |field| field.starts(0, "web") == 2);
+    field.until_state(0, "web", "running");
+}
+
+#[test]
 fn after_a_restored_snapshot_what_it_wants_comes_to_be() {
     // Of an instance that was stopped since.
     let mut field = with_web(2, &json!({}));

@@ -195,3 +195,19 @@ fn h45_what_cannot_be_done_is_not_written() {
         assert_eq!(field.record("ha/goal/web").unwrap()["given"], Value::Null);
     }
 }
+
+#[test]
+fn h45_a_start_of_what_runs_changes_nothing() {
+    let mut field = with_programs(1, &["request"]);
+    let n = json!({ "n": { "kind": "integer", "default": 1 } });
+    field.define(&kind("app", &json!({ "parameters": n })));
+    let given = r#"{"parameters":{"n":7}}"#;
+    assert_eq!(field.call(0, "POST", "/v1/services/app/start", given).0, 200);
+    field.run(20_000);
+    field.answers.insert("request".into(), (0, "{\"start\":\"app\"}".into()));
+    field.ask("restart", "web", None);
+    field.until(10_000, |field| field.starts(0, "web") == 2);
+    field.run(20_000);
+    assert_eq!(field.starts(0, "app"), 1);
+    assert_eq!(field.wanted(0, "app").unwrap()["given"], json!({ "n": 7 }));
+}

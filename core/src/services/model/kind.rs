@@ -254,6 +254,12 @@ impl TypeRecord {
         for (field, _) in fields.iter().filter(|(_, value)| has_nul(value)) {
             say(field, "a text has a NUL");
         }
+        if self.env.keys().any(|name| name.is_empty() || name.contains('=')) {
+            say("env", "a name is empty or has '='");
+        }
+        if !(-1000..=1000).contains(&self.oom_score_adj) {
+            say("oom_score_adj", "-1000 to 1000 is expected");
+        }
     }
 
     fn check_runner(&self, say: &mut impl FnMut(&str, &str)) {
@@ -442,6 +448,8 @@ mod tests {
             ("place", json!({"count": 2}), "place.count"),
             ("place", json!({"nodes": []}), "place.nodes"),
             ("env", json!({"A": "b\u{0}"}), "env"),
+            ("env", json!({"A=B": "x"}), "env"),
+            ("oom_score_adj", json!(5000), "oom_score_adj"),
             ("stop_signal", json!(64), "stop_signal"),
             ("stop_command", json!(["x"]), "stop_command"),
             ("restart", json!({"attempts": 0}), "restart.attempts"),

@@ -130,13 +130,16 @@ impl State {
         env.push(("HAX_INSTANCE".into(), live.id.as_str().into()));
         env.push(("HAX_MESSAGE".into(), message.into()));
         env.extend(row.seen.pid.map(|pid| ("MAINPID".into(), format!("{pid}").into())));
-        let (instance, message) = (live.id.clone(), message.into());
+        let message_name: Box<str> = message.into();
+        let (instance, message) = (live.id.clone(), message_name.clone());
         let id = self.next_helper.mint();
         let (output, errors) = (Vec::new(), Vec::new());
         self.messages.insert(id, Message { http: request.id, output, errors });
         cx.emit(Fact::Sends { instance, message });
         let (env, stdin) = (env.into(), request.body.clone());
-        let (deadline, grace, output_max) = (WITHIN, GRACE, OUTPUT_MAX);
+        let check = launch.check.as_ref().filter(|_| &*message_name == CHECK);
+        let within = check.map_or(WITHIN, |check| Duration::from_millis(check.timeout_ms));
+        let (deadline, grace, output_max) = (within, GRACE, OUTPUT_MAX);
         let leaves_daemons = false;
         let spawn =
             Spawn { id, origin, argv, env, stdin, deadline, grace, output_max, leaves_daemons };

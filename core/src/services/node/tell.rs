@@ -200,6 +200,10 @@ impl State {
 
     /// Returns the type of the living instance that proves itself.
     fn prove(&self, instance: &str) -> Result<TypeName, Answer> {
+        if !self.is_reconciled {
+            // The keeper's list has the capabilities.
+            return Err(refuse(503, "the instances of this node are not known yet; tell it again"));
+        }
         let unproved =
             || refuse(403, "the instance is not known here, or this is not its capability");
         let (id, capability) = instance.split_once(':').ok_or_else(unproved)?;

@@ -1,7 +1,8 @@
 //! The file of a type: TOML, with each error at its line.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -9,6 +10,9 @@ use hax_core::services::model::kind::TypeRecord;
 use toml::de::{DeTable, DeValue};
 
 use crate::settings::recover;
+
+/// The maximum of a file that is read.
+const READ_MAX: u64 = (64 << 10) + 1;
 
 /// The form of a type's record. An operator's file does not name it.
 const FORM: &str = "v = 1\n";
@@ -41,7 +45,12 @@ impl std::error::Error for Wrong {}
 
 /// Reads the file of a type, and checks all of its fields.
 pub(super) fn read(path: &Path) -> anyhow::Result<TypeRecord> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut text = String::new();
+    let file = File::open(path).and_then(|file| file.take(READ_MAX).read_to_string(&mut text));
+    file.with_context(|| path.display().to_string())?;
+    if text.len() as u64 == READ_MAX {
+        anyhow::bail!("{}: a type has 64 KiB at most", path.display());
+    }
     parse(&text).map_err(|errors| Wrong { path: path.into(), errors }.into())
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::hax::Hax;
+use super::names::kind_name;
 use crate::commands::output::Output;
 use crate::exit::{CommandError, Exit};
 use crate::host::platform::Platform;
@@ -27,7 +28,7 @@ const TAIL_MAX: u64 = 4 << 20;
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     pub kind: String,
     /// How many of the last lines are shown.
     #[arg(long, short = 'n', value_name = "N", default_value = "20")]

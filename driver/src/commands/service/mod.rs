@@ -3,6 +3,7 @@
 mod file;
 mod hax;
 mod logs;
+mod names;
 mod send;
 mod show;
 mod tell;
@@ -25,6 +26,7 @@ use crate::host::platform::Platform;
 use crate::observe::logs::init;
 use crate::settings::values::{LogFormat, LogLevel, Span};
 use hax::{Hax, HaxArgs, Said};
+use names::{kind_name, node_name};
 pub(super) use show::status;
 
 pub(super) const ABOUT: &str = "\
@@ -118,10 +120,10 @@ pub struct FileArgs {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Only this type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     pub kind: Option<String>,
     /// Only this node.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
     pub node: Option<String>,
     /// Print JSON.
     #[arg(long)]
@@ -132,7 +134,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct TypeArgs {
     /// The type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     pub kind: String,
 }
 
@@ -140,10 +142,10 @@ pub struct TypeArgs {
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// The type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     pub kind: String,
     /// Only this node.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
     pub node: Option<String>,
 }
 
@@ -151,10 +153,10 @@ pub struct WhyArgs {
 #[derive(Debug, Args)]
 pub struct MoveArgs {
     /// The type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     pub kind: String,
     /// Only on this node.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
     pub node: Option<String>,
     /// How long to wait until it is done, 5m at most.
     #[arg(long, value_name = "TIME", default_value = "30s")]
@@ -180,7 +182,7 @@ pub struct StartArgs {
 #[derive(Debug, Args)]
 pub struct ReconfigureArgs {
     /// The type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     pub kind: String,
     /// The parameters to store; NAME= takes a stored value away.
     #[arg(value_name = "NAME=VALUE", required = true)]
@@ -194,7 +196,7 @@ pub struct ReconfigureArgs {
 #[derive(Debug, Args)]
 pub struct NodeArgs {
     /// The node.
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", value_parser = node_name)]
     pub node: String,
     /// Print hax's answer as JSON.
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `hax service send`: a message to the instance of a node.
 
-use std::fs;
+use std::fs::File;
 use std::io::{Read as _, stdin};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use clap::Args;
 use http::Method;
 
 use super::hax::Hax;
+use super::names::{kind_name, message_name, node_name};
 use super::write;
 use crate::commands::complain;
 use crate::exit::{CommandError, Exit};
@@ -18,17 +19,20 @@ use crate::host::platform::Platform;
 /// The time that hax gives a message's program, with its grace.
 const WITHIN: Duration = Duration::from_secs(32);
 
+/// The maximum of what is read: one byte more than a message carries.
+const READ_MAX: u64 = (64 << 10) + 1;
+
 /// `hax service send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
     /// The type.
-    #[arg(value_name = "TYPE")]
+    #[arg(value_name = "TYPE", value_parser = kind_name)]
     kind: String,
     /// One of the type's messages; or check: is it well; or status: write its state to hax's log.
-    #[arg(value_name = "MESSAGE")]
+    #[arg(value_name = "MESSAGE", value_parser = message_name)]
     message: String,
     /// Refuse it unless the asked hax is that of this node.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
     node: Option<String>,
     /// What the message carries, 64 KiB at most: a file; - is standard input.
     #[arg(long, value_name = "FILE")]
@@ -45,11 +49,19 @@ pub(super) async fn send<P: Platform>(hax: &Hax, args: &SendArgs) -> Result<Exit
     match args.input.as_deref() {
         None => {}
         Some(path) if path.as_os_str() == "-" => {
-            stdin().read_to_end(&mut body).context("standard input").map_err(usage)?;
+            stdin()
+                .take(READ_MAX)
+                .read_to_end(&mut body)
+                .context("standard input")
+                .map_err(usage)?;
         }
         Some(path) => {
-            body = fs::read(path).with_context(|| path.display().to_string()).map_err(usage)?;
+            let file = File::open(path).and_then(|file| file.take(READ_MAX).read_to_end(&mut body));
+            file.with_context(|| path.display().to_string()).map_err(usage)?;
         }
+    }
+    if body.len() as u64 == READ_MAX {
+        return Err(usage(anyhow!("--input: a message carries 64 KiB at most")));
     }
     let node = args.node.as_ref().map_or_else(String::new, |node| format!("?node={node}"));
     let target = format!("/v1/services/{}/send/{}{node}", args.kind, args.message);

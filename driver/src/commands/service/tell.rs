@@ -15,7 +15,11 @@ use super::{print, write};
 use crate::exit::{CommandError, Exit};
 use crate::host::clock::Clock;
 use crate::host::platform::Platform;
+use crate::host::timer;
 use crate::settings::values::Span;
+
+/// The time by which an answer may be late.
+const LATE: Duration = Duration::from_secs(1);
 
 /// The pause before a hax is asked again that is just being restarted.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -128,10 +132,18 @@ pub(super) async fn tell<P: Platform>(args: &TellArgs) -> Result<Exit, CommandEr
     let (clock, begun) = (Clock::new(), Instant::default());
     let said = loop {
         let asked = (Method::POST, TELL_PATH);
-        let said = hax.said::<P>(asked, body.clone().into(), within).await;
+        let left = within.saturating_sub(clock.now().mono.since(begun));
+        // hax answers itself when the time is over, unless it is away or stopped.
+        let told =
+            timer::within::<P, _>(left + LATE, hax.said::<P>(asked, body.clone().into(), within));
+        let said = told.await.unwrap_or_else(|| Err(anyhow!("hax does not answer in time")));
         let is_away = matches!(&said, Err(_) | Ok(Said { status: 503, .. }));
-        if !is_away || clock.now().mono.since(begun) + PAUSE > within {
+        if !is_away {
             break said?;
+        }
+        if clock.now().mono.since(begun) + PAUSE > within {
+            let why = said.map_or_else(|why| why, |said| anyhow!(said.reason(&hax.place())));
+            return Err(CommandError(Exit::UnderWay, why));
         }
         P::sleep(PAUSE).await;
     };

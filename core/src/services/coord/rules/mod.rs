@@ -67,6 +67,17 @@ pub(super) fn on_program(cx: &mut RuleCx<'_>, ask: Ask) {
         let why = format!("{} asks for it: {why}", by(&ask)).into();
         return cx.say(Fact::CannotDo { kind: ask.kind, why });
     }
+    if ask.verb == Verb::Start && ask.given.is_empty() {
+        let places = match &ask.node {
+            Some(node) => Vec::from([Placement { node: node.clone(), kind: ask.kind.clone() }]),
+            None => cx.graph.places(&ask.kind),
+        };
+        let runs = |place: &Placement| cx.graph.rows.get(place).is_some_and(Row::runs);
+        if !places.is_empty() && places.iter().all(runs) {
+            // It is done already, with the parameters that it has.
+            return;
+        }
+    }
     let of = |(placement, row): (&Placement, &Row)| {
         (placement.kind == ask.kind).then(|| (placement.node.as_str().into(), row.serial()))
     };
@@ -138,6 +149,17 @@ impl RuleCx<'_> {
         self.graph.set_wanted(placement, wanted);
         let job = Job { history, trying, ..self.job(Phase::Starting, Some(wait)) };
         self.graph.set_job(now, placement, Some(job));
+    }
+
+    /// Wants an instance to run that does so already, with the serial number that it has.
+    fn take_on(&mut self, placement: &Placement, launch: Box<Launch>, given: &Given, why: &str) {
+        let serial = self.graph.row(placement).observed.serial;
+        let (v, want, given, at) = (form(), Want::Running, given.clone(), self.at());
+        let (kind, node) = (placement.kind.clone(), placement.node.clone());
+        self.say(Fact::Wants { kind, node, serial, why: why.into() });
+        let wanted = Wanted { v, want, serial, launch, given, why: why.into(), at };
+        self.graph.set_wanted(placement, wanted);
+        self.set_job(placement, None);
     }
 
     /// Wants an instance not to run, with the launch that it has.

@@ -68,6 +68,9 @@ pub(super) fn begin(cx: &mut RuleCx<'_>, placement: &Placement, given: &Given, w
             begin_need(cx, need, placement);
         }
     }
+    if missing.is_empty() && is_lost(cx, placement, &launch.revision) {
+        return cx.take_on(placement, launch, given, why);
+    }
     if missing.is_empty() {
         let (given, history, trying) = (given.clone(), History::default(), None);
         cx.start(placement, StartOf { launch, given, history, trying, why: why.into() });
@@ -137,6 +140,16 @@ fn is_under_way(cx: &RuleCx<'_>, placement: &Placement) -> bool {
         return false;
     }
     is_pending || !matches!(row.observed.state, State::Absent | State::Failed)
+}
+
+/// Returns whether an instance runs with this configuration, and nothing is wanted of it: a restored snapshot has
+/// forgotten that.
+fn is_lost(cx: &RuleCx<'_>, placement: &Placement, revision: &str) -> bool {
+    cx.graph.rows.get(placement).is_some_and(|row| {
+        let is_unwanted = row.wanted.value.is_none() && !row.wanted.is_frozen;
+        let is_it = row.observed.revision.as_deref() == Some(revision);
+        is_unwanted && is_it && row.observed.state == State::Running && row.observed.serial > 0
+    })
 }
 
 /// Returns the instances that this one needs.
