@@ -73,9 +73,14 @@ fn what_is_wrong_is_said_and_nothing_is_changed() {
     let needy = node.service(&["check", needy.to_str().unwrap()]);
     assert_eq!(needy.status.code(), Some(1));
     assert!(said(&needy).contains("gone is not defined"), "{}", said(&needy));
-    for args in [&["start", "gone"][..], &["why", "gone"], &["list", "gone"], &["show", "Gone"]] {
+    for args in [&["start", "gone"][..], &["why", "gone"], &["list", "gone"], &["show", "gone"]] {
         let gone = node.service(args);
         assert_eq!(gone.status.code(), Some(1), "h03: {args:?}: {}", said(&gone));
+    }
+    // A name is no part of a path.
+    for args in [&["show", "Gone"][..], &["stop", "x/start?y="], &["list", "--node", "n 1"]] {
+        let wrong = node.service(args);
+        assert_eq!(wrong.status.code(), Some(2), "{args:?}: {}", said(&wrong));
     }
     let types = node.done(&["types"]);
     assert!(types.contains("supervisor") && !types.contains("needy"), "{types}");
