@@ -13,6 +13,7 @@ pub mod facts;
 pub mod health;
 pub mod model;
 mod node;
+mod refusal;
 mod voice;
 
 use alloc::boxed::Box;

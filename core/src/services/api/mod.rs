@@ -25,6 +25,7 @@ use serde_json::json;
 use super::fact::Fact;
 use super::facts::ServicesFact;
 use super::model::name::NodeName;
+use super::refusal::refuse;
 use crate::base::id::{CallId, HttpId};
 use crate::base::time::{Next, Now};
 use crate::consul::port::{self as consul, Reply};
@@ -149,20 +150,6 @@ impl Api {
         }
         state.streams.end(&mut cx);
     }
-}
-
-/// Returns a refusal of a request for a reason of the requester.
-fn refuse(status: u16, reason: &str) -> Answer {
-    let kind = match status {
-        400 => "HTTPBadRequest",
-        403 => "HTTPForbidden",
-        404 => "HTTPNotFound",
-        409 => "HTTPConflict",
-        413 => "HTTPRequestEntityTooLarge",
-        504 => "HTTPGatewayTimeout",
-        _ => "HTTPServiceUnavailable",
-    };
-    Answer::refuse(status, kind, reason, reason)
 }
 
 impl State {

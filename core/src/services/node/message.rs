@@ -24,6 +24,7 @@ use crate::services::fact::Fact;
 use crate::services::model::launch::Launch;
 use crate::services::model::name::{NodeName, TypeName};
 use crate::services::model::scripted::{Action, CommandLine};
+use crate::services::refusal::refuse;
 
 /// The message that looks whether an instance is well.
 const CHECK: &str = "check";
@@ -54,17 +55,6 @@ pub(super) struct Message {
 pub(in crate::services) fn route(path: &str) -> Option<(&str, &str)> {
     let (kind, message) = path.strip_prefix("/v1/services/")?.split_once("/send/")?;
     (!message.contains('/')).then_some((kind, message))
-}
-
-fn refuse(status: u16, why: &str) -> Answer {
-    let kind = match status {
-        403 => "HTTPForbidden",
-        404 => "HTTPNotFound",
-        409 => "HTTPConflict",
-        413 => "HTTPRequestEntityTooLarge",
-        _ => "HTTPServiceUnavailable",
-    };
-    Answer::refuse(status, kind, why, why)
 }
 
 impl State {

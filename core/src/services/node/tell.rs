@@ -28,6 +28,7 @@ use crate::services::model::keys::{self, Side};
 use crate::services::model::name::TypeName;
 use crate::services::model::record::{self as records, Job, Phase, Sharing, Want, Wanted};
 use crate::services::model::stored;
+use crate::services::refusal::refuse;
 use crate::store::{txn, watch};
 
 /// The maximum size of a body.
@@ -117,19 +118,6 @@ enum Until {
     Worked,
     /// What the coordinator wants is read.
     Read,
-}
-
-fn refuse(status: u16, why: &str) -> Answer {
-    let kind = match status {
-        400 => "HTTPBadRequest",
-        403 => "HTTPForbidden",
-        404 => "HTTPNotFound",
-        409 => "HTTPConflict",
-        413 => "HTTPRequestEntityTooLarge",
-        504 => "HTTPGatewayTimeout",
-        _ => "HTTPServiceUnavailable",
-    };
-    Answer::refuse(status, kind, why, why)
 }
 
 /// Returns whether a word can be a resource's kind or name, or a revision.
