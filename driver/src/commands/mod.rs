@@ -1,5 +1,7 @@
 //! The commands of the program, for any runtime.
 
+#[cfg(any(feature = "route", feature = "services"))]
+mod bounded;
 mod check;
 pub mod cli;
 mod ham;

@@ -50,9 +50,9 @@ fn restored(field: &mut Field, snapshot: &Snapshot) {
     field.at_consul(|consul, now, out| consul.restore(now, snapshot, out));
 }
 
-/// An instance of which nothing is wanted any more is left alone until somebody asks for it.
-#[test]
-fn after_a_restored_snapshot_a_restart_restarts_what_it_does_not_know() {
+/// Returns a node on which `web` runs and a restored snapshot has forgotten that it was started. hax has been there all
+/// the time.
+fn forgotten() -> Field {
     let mut field = Field::new(1);
     field.define(&kind("web", &json!({})));
     field.run(5_000);
@@ -61,6 +61,13 @@ fn after_a_restored_snapshot_a_restart_restarts_what_it_does_not_know() {
     field.until_state(0, "web", "running");
     restored(&mut field, &snapshot);
     field.run(120_000);
+    field
+}
+
+/// An instance of which nothing is wanted any more is left alone until somebody asks for it.
+#[test]
+fn after_a_restored_snapshot_a_restart_restarts_what_it_does_not_know() {
+    let mut field = forgotten();
     assert_eq!(field.starts(0, "web"), 1);
     field.ask("restart", "web", Some(0));
     field.until(60_000, |field| field.starts(0, "web") == 2);
@@ -107,15 +114,7 @@ fn after_a_restored_snapshot_a_start_takes_what_runs_with_the_wanted_configurati
 
 #[test]
 fn after_a_restored_snapshot_a_start_changes_nothing_of_what_runs_as_is_wanted() {
-    let mut field = Field::new(1);
-    field.define(&kind("web", &json!({})));
-    field.run(5_000);
-    let snapshot = field.consul.snapshot();
-    field.ask("start", "web", None);
-    field.until_state(0, "web", "running");
-    restored(&mut field, &snapshot);
-    // hax has been there all the time, and says again what it sees.
-    field.run(120_000);
+    let mut field = forgotten();
     let (status, _) = field.call(0, "POST", "/v1/services/web/start", "");
     assert_eq!((status, field.starts(0, "web")), (200, 1));
     field.kill_9(0, "web");

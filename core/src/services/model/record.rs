@@ -178,8 +178,9 @@ impl Observed {
     /// is for those who look only.
     #[must_use]
     pub fn is_news_to(&self, other: &Self) -> bool {
-        let state = |of: &Self| Self { resources: BTreeMap::new(), config: None, ..of.clone() };
-        !state(self).says_as(&state(other))
+        let (none, at) = (BTreeMap::new, || "".into());
+        let state = |of: &Self| Self { resources: none(), config: None, at: at(), ..of.clone() };
+        state(self) != state(other)
     }
 
     /// Returns whether two records say the same, whenever they were written.

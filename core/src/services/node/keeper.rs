@@ -324,9 +324,7 @@ impl State {
         let (slot, id, probe) = (row.slot, live.id.clone(), live.probe);
         let is_scripted = live.launch.as_ref().is_some_and(|launch| launch.scripted.is_some());
         row.on_ending();
-        cx.disarm(Timer::Probe(slot));
-        cx.disarm(Timer::Ready(slot));
-        self.drop_probe(cx, probe);
+        self.stop_probing(cx, slot, probe);
         cx.emit(Fact::Stops { kind: kind.clone(), instance: id.clone() });
         if is_scripted {
             return self.act(cx, kind, Action::Stop);
@@ -457,9 +455,7 @@ impl State {
             (false, true) => Fact::Ended { kind, instance, why },
             (false, false) => Fact::Failed { kind, why },
         });
-        cx.disarm(Timer::Probe(slot));
-        cx.disarm(Timer::Ready(slot));
-        self.drop_probe(cx, probe);
+        self.stop_probing(cx, slot, probe);
     }
 
     /// Records that a start was refused. Nothing lives.

@@ -13,6 +13,7 @@ use core::time::Duration;
 use serde_json::json;
 
 use super::State;
+use super::answer_now;
 use super::context::Cx;
 use super::instance::Stage;
 use crate::base::id::{ExecId, HttpId};
@@ -60,10 +61,7 @@ pub(in crate::services) fn route(path: &str) -> Option<(&str, &str)> {
 impl State {
     pub(super) fn on_message(&mut self, cx: &mut Cx<'_>, request: &Request) {
         if let Err(answer) = self.deliver(cx, request) {
-            if answer.status >= 400 {
-                cx.emit(Fact::Refused { why: answer.reason.clone() });
-            }
-            cx.http(request.id, answer);
+            answer_now(cx, request.id, answer);
         }
     }
 

@@ -34,6 +34,7 @@ use crate::base::time::{Next, Now};
 use crate::consul::port::{Answer, Reply};
 use crate::consul::url;
 use crate::exec;
+use crate::http;
 use crate::http::port::Request;
 use crate::http::router;
 use crate::keeper::answer::KeeperView;
@@ -304,6 +305,14 @@ impl Node {
         let instances = &self.state.instances;
         (instances.len(), instances.values().filter(|row| row.live.is_some()).count())
     }
+}
+
+/// Answers a request about an instance at once. A refusal is logged.
+fn answer_now(cx: &mut Cx<'_>, id: HttpId, answer: http::answer::Answer) {
+    if answer.status >= 400 {
+        cx.emit(Fact::Refused { why: answer.reason.clone() });
+    }
+    cx.http(id, answer);
 }
 
 impl State {

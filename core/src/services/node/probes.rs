@@ -176,12 +176,13 @@ impl State {
         live.stage = Stage::Up;
         row.on_unwell(now, Class::NotReady, &why);
         cx.emit(Fact::Failed { kind, why: why.into() });
-        cx.disarm(Timer::Probe(slot));
-        self.drop_probe(cx, probe);
+        self.stop_probing(cx, slot, probe);
     }
 
-    /// Ends a probe whose result does not matter any more.
-    pub(super) fn drop_probe(&mut self, cx: &mut Cx<'_>, probe: Option<ExecId>) {
+    /// Ends the probes of an instance: their results do not matter any more.
+    pub(super) fn stop_probing(&mut self, cx: &mut Cx<'_>, slot: Slot, probe: Option<ExecId>) {
+        cx.disarm(Timer::Probe(slot));
+        cx.disarm(Timer::Ready(slot));
         if let Some(id) = probe
             && self.helpers.remove(&id).is_some()
         {

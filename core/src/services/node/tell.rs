@@ -7,12 +7,14 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::State;
+use super::answer_now;
 use super::context::{Call, Cx, Timer};
 use super::instance::{Instance, Stage};
 use crate::base::id::HttpId;
@@ -102,8 +104,6 @@ pub(super) struct Waiting {
     id: InstanceId,
     /// The serial number of its start.
     serial: u64,
-    /// The time for which it waits.
-    within: Duration,
     until: Until,
 }
 
@@ -140,21 +140,16 @@ fn is_same(a: &str, b: &str) -> bool {
 impl State {
     pub(super) fn on_tell(&mut self, cx: &mut Cx<'_>, request: &Request) {
         match self.tell(cx, request) {
-            Ok(waiting) => {
-                cx.arm(Timer::Tell(request.id), waiting.within);
+            Ok((waiting, within)) => {
+                cx.arm(Timer::Tell(request.id), within);
                 self.tells.insert(request.id, waiting);
             }
-            Err(answer) => {
-                if answer.status >= 400 {
-                    cx.emit(Fact::Refused { why: answer.reason.clone() });
-                }
-                cx.http(request.id, answer);
-            }
+            Err(answer) => answer_now(cx, request.id, answer),
         }
     }
 
-    /// Takes what an instance tells.
-    fn tell(&mut self, cx: &mut Cx<'_>, request: &Request) -> Result<Waiting, Answer> {
+    /// Takes what an instance tells. Returns for how long it waits, and for what.
+    fn tell(&mut self, cx: &mut Cx<'_>, request: &Request) -> Result<(Waiting, Duration), Answer> {
         if &*request.method != "POST" {
             return Err(Answer::not_allowed("POST"));
         }
@@ -168,7 +163,7 @@ impl State {
         let body = serde_json::from_slice::<serde_json::Map<_, _>>(&request.body)
             .and_then(|fields| serde_json::from_value::<Body>(fields.into()))
             .map_err(|why| refuse(400, &format!("the body: {why}")))?;
-        let kind = self.prove(&body.instance)?;
+        let (kind, id) = self.prove(&body.instance)?;
         let asks = matches!(body.tell, Told::Failed { ask: true, .. });
         let questions = self.tells.values().filter(|waiting| waiting.until != Until::Written);
         let own = self.tells.values().filter(|waiting| waiting.kind == kind).count();
@@ -176,18 +171,16 @@ impl State {
         if is_full || asks && questions.count() >= QUESTIONS_MAX {
             return Err(refuse(503, "too many instances wait for an answer; try again later"));
         }
-        let Some(id) = self.take_told(cx, &kind, body.tell)? else {
-            return Err(Answer::new(200, r#"{"state":"done"}"#));
-        };
+        self.take_told(cx, &kind, body.tell)?;
         let [default, most] = WITHIN;
         let within = Duration::from_secs(body.wait_s.unwrap_or(default).clamp(1, most));
         let until = if asks { Until::Asks } else { Until::Written };
         let serial = self.instances.get(&kind).map_or(0, |row| row.seen.serial);
-        Ok(Waiting { kind, id, serial, within, until })
+        Ok((Waiting { kind, id, serial, until }, within))
     }
 
-    /// Returns the type of the living instance that proves itself.
-    fn prove(&self, instance: &str) -> Result<TypeName, Answer> {
+    /// Returns the type and the id of the living instance that proves itself.
+    fn prove(&self, instance: &str) -> Result<(TypeName, InstanceId), Answer> {
         if !self.is_reconciled {
             // The keeper's list has the capabilities.
             return Err(refuse(503, "the instances of this node are not known yet; tell it again"));
@@ -211,19 +204,14 @@ impl State {
                 "a record of it in Consul cannot be used; tell it again later",
             ));
         }
-        Ok(kind)
+        Ok((kind, id))
     }
 
-    /// Changes the observation. Returns the instance, or nothing if it has gone.
-    fn take_told(
-        &mut self,
-        cx: &mut Cx<'_>,
-        kind: &TypeName,
-        told: Told,
-    ) -> Result<Option<InstanceId>, Answer> {
+    /// Changes the observation of a living instance.
+    fn take_told(&mut self, cx: &mut Cx<'_>, kind: &TypeName, told: Told) -> Result<(), Answer> {
         let now = cx.now().mono;
-        let Some(row) = self.instances.get_mut(kind) else { return Ok(None) };
-        let Some(live) = &mut row.live else { return Ok(None) };
+        let Some(row) = self.instances.get_mut(kind) else { return Ok(()) };
+        let Some(live) = &mut row.live else { return Ok(()) };
         let id = live.id.clone();
         match told {
             Told::Ready => {
@@ -268,20 +256,18 @@ impl State {
                 }
                 if row.seen.has_told_failure() {
                     // The first word counts.
-                    return Ok(Some(id));
+                    return Ok(());
                 }
                 live.stage = Stage::Up;
                 let probe = live.probe.take();
                 row.on_unwell(now, Class::Told, &why);
                 let slot = row.slot;
-                cx.disarm(Timer::Probe(slot));
-                cx.disarm(Timer::Ready(slot));
-                self.drop_probe(cx, probe);
+                self.stop_probing(cx, slot, probe);
                 cx.emit(Fact::Failed { kind: kind.clone(), why: why.into() });
             }
             Told::Stopping { why } => self.on_announced(cx, kind, &printable(&why)),
         }
-        Ok(Some(id))
+        Ok(())
     }
 
     /// An instance announces its end. It has the time of a stop for it.
@@ -295,9 +281,8 @@ impl State {
         let probe = live.probe.take();
         let within = live.launch.as_ref().map(|launch| launch.stop_within()).unwrap_or_default();
         row.on_announced(why);
-        cx.disarm(Timer::Probe(slot));
+        self.stop_probing(cx, slot, probe);
         cx.arm(Timer::Ready(slot), within);
-        self.drop_probe(cx, probe);
         cx.emit(Fact::Announced { kind: kind.clone(), why: why.into() });
     }
 
@@ -313,7 +298,7 @@ impl State {
             Until::Written | Until::Asks => is_held(waiting),
             Until::Worked | Until::Read => false,
         });
-        let held: alloc::vec::Vec<HttpId> = held.map(|(id, _)| *id).collect();
+        let held: Vec<HttpId> = held.map(|(id, _)| *id).collect();
         for id in held {
             let Some(waiting) = self.tells.get_mut(&id) else { continue };
             if waiting.until == Until::Written {
@@ -415,12 +400,8 @@ impl State {
 
     /// Answers all instances that wait: hax stops. What they have told is in their observations, or they tell it again.
     pub(super) fn refuse_told(&mut self, cx: &mut Cx<'_>) {
-        for id in core::mem::take(&mut self.tells).into_keys() {
-            cx.disarm(Timer::Tell(id));
-            cx.disarm(Timer::AskAgain(id));
-            cx.http(id, Answer::stopping());
-        }
-        cx.cancel_where(|call| matches!(call, Call::Worked(_) | Call::Decision(_)));
+        let waiting: Vec<HttpId> = self.tells.keys().copied().collect();
+        waiting.into_iter().for_each(|id| self.answer_tell(cx, id, Answer::stopping()));
     }
 
     fn answer_tell(&mut self, cx: &mut Cx<'_>, id: HttpId, answer: Answer) {

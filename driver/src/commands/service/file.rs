@@ -1,18 +1,16 @@
 //! The file of a type: TOML, with each error at its line.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use hax_core::services::model::kind::TypeRecord;
 use toml::de::{DeTable, DeValue};
 
+use crate::commands::bounded;
 use crate::settings::recover;
 
 /// The maximum of a file that is read.
-const READ_MAX: u64 = (64 << 10) + 1;
+const READ_MAX: u64 = 64 << 10;
 
 /// The form of a type's record. An operator's file does not name it.
 const FORM: &str = "v = 1\n";
@@ -45,12 +43,7 @@ impl std::error::Error for Wrong {}
 
 /// Reads the file of a type, and checks all of its fields.
 pub(super) fn read(path: &Path) -> anyhow::Result<TypeRecord> {
-    let mut text = String::new();
-    let file = File::open(path).and_then(|file| file.take(READ_MAX).read_to_string(&mut text));
-    file.with_context(|| path.display().to_string())?;
-    if text.len() as u64 == READ_MAX {
-        anyhow::bail!("{}: a type has 64 KiB at most", path.display());
-    }
+    let text = bounded::text(path, READ_MAX)?;
     parse(&text).map_err(|errors| Wrong { path: path.into(), errors }.into())
 }
 

@@ -1,7 +1,6 @@
 //! `hax service send`: a message to the instance of a node.
 
-use std::fs::File;
-use std::io::{Read as _, stdin};
+use std::io::stdin;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,15 +11,15 @@ use http::Method;
 use super::hax::Hax;
 use super::names::{kind_name, message_name, node_name};
 use super::write;
-use crate::commands::complain;
+use crate::commands::{bounded, complain};
 use crate::exit::{CommandError, Exit};
 use crate::host::platform::Platform;
 
 /// The time that hax gives a message's program, with its grace.
 const WITHIN: Duration = Duration::from_secs(32);
 
-/// The maximum of what is read: one byte more than a message carries.
-const READ_MAX: u64 = (64 << 10) + 1;
+/// The maximum of what a message carries.
+const READ_MAX: u64 = 64 << 10;
 
 /// `hax service send`.
 #[derive(Debug, Args)]
@@ -45,24 +44,14 @@ pub struct SendArgs {
 /// Sends it, and ends as its program has ended.
 pub(super) async fn send<P: Platform>(hax: &Hax, args: &SendArgs) -> Result<Exit, CommandError> {
     let usage = |why: anyhow::Error| CommandError(Exit::Usage, why);
-    let mut body = Vec::new();
-    match args.input.as_deref() {
-        None => {}
+    let body = match args.input.as_deref() {
+        None => Ok(Vec::new()),
         Some(path) if path.as_os_str() == "-" => {
-            stdin()
-                .take(READ_MAX)
-                .read_to_end(&mut body)
-                .context("standard input")
-                .map_err(usage)?;
+            bounded::bytes(stdin(), "standard input", READ_MAX)
         }
-        Some(path) => {
-            let file = File::open(path).and_then(|file| file.take(READ_MAX).read_to_end(&mut body));
-            file.with_context(|| path.display().to_string()).map_err(usage)?;
-        }
-    }
-    if body.len() as u64 == READ_MAX {
-        return Err(usage(anyhow!("--input: a message carries 64 KiB at most")));
-    }
+        Some(path) => bounded::file(path, READ_MAX),
+    };
+    let body = body.context("--input").map_err(usage)?;
     let node = args.node.as_ref().map_or_else(String::new, |node| format!("?node={node}"));
     let target = format!("/v1/services/{}/send/{}{node}", args.kind, args.message);
     let said = hax.said::<P>((Method::POST, &*target), body.into(), WITHIN).await?;

@@ -9,6 +9,7 @@ use hax_core::route::job::{Job, Token};
 
 use super::url::Base;
 use super::{Client, sign, variable};
+use crate::commands::bounded;
 use crate::host::clock;
 
 /// The maximum length of a credentials file, in bytes.
@@ -69,7 +70,7 @@ fn configured() -> anyhow::Result<Option<Credentials>> {
         _ => bail!("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are given together"),
     }
     let Some(path) = variable("AWS_SHARED_CREDENTIALS_FILE") else { return Ok(None) };
-    let text = super::read_file(path.as_ref(), FILE_MAX).context("AWS_SHARED_CREDENTIALS_FILE")?;
+    let text = bounded::text(path.as_ref(), FILE_MAX).context("AWS_SHARED_CREDENTIALS_FILE")?;
     let profile = variable("AWS_PROFILE").unwrap_or_else(|| "default".into());
     let found = credentials::of_file(&text, &profile).map_err(anyhow::Error::msg);
     found.with_context(|| path).map(Some)

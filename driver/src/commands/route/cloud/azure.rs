@@ -8,7 +8,8 @@ use hax_core::route::job::Job;
 use hax_core::route::provider::Cloud;
 
 use super::url::Base;
-use super::{Client, read_file, variable};
+use super::{Client, variable};
+use crate::commands::bounded;
 
 /// The maximum length of a file with a key, in bytes.
 const KEY_MAX: u64 = 64 << 10;
@@ -40,7 +41,7 @@ pub(super) fn token(client: &mut Client, job: &Job, cloud: Cloud) -> anyhow::Res
 /// Reads an application's key from its place.
 fn key(place: &str) -> anyhow::Result<String> {
     let text = if let Some(path) = place.strip_prefix("file:") {
-        read_file(Path::new(path), KEY_MAX)?
+        bounded::text(Path::new(path), KEY_MAX)?
     } else if let Some(name) = place.strip_prefix("env:") {
         variable(name).with_context(|| format!("the server has no environment variable {name}"))?
     } else {

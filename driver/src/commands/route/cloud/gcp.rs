@@ -8,7 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use hax_core::route::cloud::gcp::login::{self, Account};
 
 use super::url::Base;
-use super::{Client, read_file, sign, variable};
+use super::{Client, sign, variable};
+use crate::commands::bounded;
 use crate::host::clock;
 
 /// The variable that names the key file, as in Google's own tools.
@@ -21,7 +22,7 @@ const FILE_MAX: u64 = 64 << 10;
 pub(super) fn token(client: &mut Client) -> anyhow::Result<(String, u64)> {
     let reply = match variable(FILE) {
         Some(path) => {
-            let text = read_file(Path::new(&path), FILE_MAX).context(FILE)?;
+            let text = bounded::text(Path::new(&path), FILE_MAX).context(FILE)?;
             let account = login::of_file(&text).map_err(anyhow::Error::msg);
             of_account(client, &account.with_context(|| format!("{FILE}: {path}"))?)?
         }

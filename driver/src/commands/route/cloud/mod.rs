@@ -12,9 +12,6 @@ mod sign;
 mod tls;
 mod url;
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -58,17 +55,6 @@ pub(super) fn work(job: &Job) -> Done {
 /// Returns an environment variable that is set and not empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Reads a text file of bounded length.
-fn read_file(path: &Path, max: u64) -> anyhow::Result<String> {
-    let name = || path.display().to_string();
-    let (file, mut text) = (File::open(path).with_context(name)?, String::new());
-    let length = file.take(max + 1).read_to_string(&mut text).with_context(name)?;
-    if length as u64 > max {
-        bail!("{}: it has more than {max} bytes", name());
-    }
-    Ok(text)
 }
 
 /// The authentication of requests.
