@@ -187,6 +187,19 @@ fn h24_an_announced_end_is_followed_by_nothing() {
 }
 
 #[test]
+fn h24_a_new_policy_starts_nothing_whose_end_was_announced() {
+    let mut field = with_web(1, &json!({}));
+    assert_eq!(tell(&mut field, 0, &json!({ "stopping": {} })).0, 200);
+    field.end(0, "web", Status::Code(0));
+    field.until_state(0, "web", "absent");
+    field.run(1_000);
+    let always = kind("web", &json!({ "restart": { "policy": "always" } })).to_string();
+    assert_eq!(field.call(0, "POST", "/v1/types", &always).0, 200);
+    field.run(60_000);
+    assert_eq!(field.starts(0, "web"), 1);
+}
+
+#[test]
 fn h24_an_instance_that_announces_its_end_and_lives_on_is_stopped() {
     let mut field = with_web(1, &json!({ "kill_after": "3s" }));
     assert_eq!(tell(&mut field, 0, &json!({ "stopping": {} })).0, 200);

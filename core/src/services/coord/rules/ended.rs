@@ -27,7 +27,7 @@ pub(super) fn on_ended(cx: &mut RuleCx<'_>, placement: &Placement) {
     match wanted.want {
         Want::Stopped if is_down && phase == Some(Phase::Stopping) => cx.set_job(placement, None),
         Want::Stopped | Want::Resting => {}
-        // It had announced its end while its next start was put off.
+        // Whatever the policy is, and also if its next start was put off.
         Want::Running if is_down && observed.is_announced() => {
             let text = observed.reason.as_ref().map_or("", |reason| &reason.text);
             rest(cx, placement, text);
@@ -73,8 +73,7 @@ fn on_unwanted_end(
     if rules.policy == Policy::Never {
         return rest(cx, placement, &format!("{text}; the policy is never"));
     }
-    let is_final = matches!(class, Some(Class::NotStopped | Class::Announced));
-    if is_final || rests(rules.policy, class) {
+    if class == Some(Class::NotStopped) || rests(rules.policy, class) {
         return rest(cx, placement, text);
     }
     if class == Some(Class::Config) && trying.is_none() {
